@@ -1,0 +1,15 @@
+//! What a user asks for: an image's place, the dots on it, and how to segment it.
+//!
+//! Plain types, validated where they are made: a [`Points`] that exists has a positive point and finite coordinates, an
+//! [`S3Uri`] that exists has a bucket and a key. The binaries, the ledger and the segmenter share them; this crate knows no
+//! database, no network and no tensor.
+
+mod parameters;
+mod points;
+mod segmentation_request;
+mod uri;
+
+pub use parameters::{MAX_STEPS, Parameters, ParametersError, Recipe};
+pub use points::{Label, MAX_POINTS, Point, Points, PointsError};
+pub use segmentation_request::{MAX_ID_BYTES, MAX_REQUEST_BYTES, RequestError, SegmentationRequest};
+pub use uri::{S3Uri, UriError};
