@@ -1,0 +1,18 @@
+//! Private servers for the demo and the tests: Postgres, `RabbitMQ` and an S3 store, on free ports of the loopback interface,
+//! with their data in a folder you choose. They run beside packaged servers on the standard ports, and end with this program
+//! however it ends.
+
+mod error;
+mod object_store;
+mod ports;
+mod postgres;
+mod process;
+mod rabbitmq;
+mod secret;
+mod stack;
+
+pub use error::ServerError;
+pub use object_store::ObjectStore;
+pub use postgres::Postgres;
+pub use rabbitmq::RabbitMq;
+pub use stack::Stack;

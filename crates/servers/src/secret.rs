@@ -1,0 +1,36 @@
+use std::{
+    fmt::Write as _,
+    fs::{self, File, OpenOptions},
+    io::{Read as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
+
+use crate::ServerError;
+
+/// Bytes nobody can guess.
+pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut bytes)).expect("Linux always has /dev/urandom");
+    bytes
+}
+
+/// A new secret: 32 hexadecimal digits.
+pub(crate) fn new_secret() -> String {
+    random_bytes::<16>().iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a String does not fail");
+        text
+    })
+}
+
+/// The secret kept in a file, made at the first call: a server's data outlives one run, and so must its password.
+pub(crate) fn kept_secret(path: &Path) -> Result<String, ServerError> {
+    if path.exists() {
+        return fs::read_to_string(path).map_err(ServerError::file("read", path));
+    }
+    let secret = new_secret();
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(ServerError::file("create", path))?;
+    file.write_all(secret.as_bytes()).map_err(ServerError::file("write", path))?;
+    Ok(secret)
+}

@@ -1,0 +1,45 @@
+use std::path::Path;
+
+use crate::{ObjectStore, Postgres, RabbitMq, ServerError};
+
+/// All servers that dotmask needs. Dropping it ends them.
+pub struct Stack {
+    /// The ledger's database.
+    pub postgres: Postgres,
+    /// The tokens' broker.
+    pub rabbitmq: RabbitMq,
+    /// The images' and masks' store.
+    pub objects: ObjectStore,
+}
+
+impl Stack {
+    /// Starts all three at the same time, each in a folder of its own below `dir`, which is made if need be.
+    pub async fn start(dir: &Path) -> Result<Self, ServerError> {
+        let (postgres, rabbitmq, objects) = (dir.join("postgres"), dir.join("rabbitmq"), dir.join("objects"));
+        let (postgres, rabbitmq, objects) =
+            tokio::try_join!(Postgres::start(&postgres), RabbitMq::start(&rabbitmq), ObjectStore::start(&objects))?;
+        Ok(Self { postgres, rabbitmq, objects })
+    }
+
+    /// What dotmask's programs need in their environment to use these servers, as names and values. It holds passwords.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        [
+            ("DATABASE_URL", self.postgres.url()),
+            ("AMQP_URL", self.rabbitmq.url()),
+            ("DOTMASK_S3_ENDPOINT", self.objects.endpoint()),
+            ("DOTMASK_S3_PATH_STYLE", "true".into()),
+            ("AWS_ACCESS_KEY_ID", self.objects.access_key().into()),
+            ("AWS_SECRET_ACCESS_KEY", self.objects.secret_key().into()),
+            ("AWS_REGION", self.objects.region().into()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+
+    /// Stops all three, those that clients reach first.
+    pub async fn stop(&mut self) -> Result<(), ServerError> {
+        self.objects.stop();
+        let (postgres, rabbitmq) = tokio::join!(self.postgres.stop(), self.rabbitmq.stop());
+        postgres.and(rabbitmq)
+    }
+}
