@@ -1,0 +1,82 @@
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// What is said once for all jobs of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewBatch {
+    /// The user's own name for it.
+    pub name: Option<String>,
+    /// The pool of every job that names none itself.
+    pub pool: String,
+    /// Jobs of a higher priority are claimed before all others of their pool; 0 is the usual one.
+    pub priority: i16,
+}
+
+/// A batch that is in the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubmittedBatch {
+    /// Its id.
+    pub id: Uuid,
+    /// How many jobs it has.
+    pub jobs: u64,
+}
+
+/// How many jobs of a batch are in each state. Counted, never stored: it cannot drift from the jobs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Waiting.
+    pub queued: u64,
+    /// With a worker.
+    pub running: u64,
+    /// Done.
+    pub succeeded: u64,
+    /// Ended by an error.
+    pub failed: u64,
+    /// Taken back by the user.
+    pub cancelled: u64,
+    /// Kept away from the workers after two of them were lost.
+    pub quarantined: u64,
+}
+
+impl Counts {
+    /// All jobs.
+    pub fn total(&self) -> u64 {
+        self.open() + self.succeeded + self.failed + self.cancelled + self.quarantined
+    }
+
+    /// Jobs that are not in a terminal state.
+    pub fn open(&self) -> u64 {
+        self.queued + self.running
+    }
+}
+
+/// What the ledger knows of a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchStatus {
+    /// The batch.
+    pub id: Uuid,
+    /// The user's own name for it.
+    pub name: Option<String>,
+    /// The pool of every job that names none itself.
+    pub pool: String,
+    /// When it was submitted.
+    pub created_at: Timestamp,
+    /// When its last job came to a terminal state.
+    pub finished_at: Option<Timestamp>,
+    /// Its jobs by state.
+    pub counts: Counts,
+}
+
+/// What the ledger knows of a pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolStatus {
+    /// Its name.
+    pub name: String,
+    /// The checkpoint all its workers run; none before the first worker came.
+    pub checkpoint_sha256: Option<String>,
+    /// Jobs waiting, those in their back-off included.
+    pub queued: u64,
+    /// Jobs with a worker.
+    pub running: u64,
+}

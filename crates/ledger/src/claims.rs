@@ -1,0 +1,71 @@
+use std::time::Duration;
+
+use request::{Parameters, Points};
+use sqlx::types::Json;
+
+use crate::{ClaimedJob, Lease, Ledger, Result, errors::Answer as _, reading::parse_image};
+
+impl Ledger {
+    /// queued -> running: the pool's next due job, with a lease that ends `ttl` from now; none when nothing is due.
+    ///
+    /// Next is: the highest priority, then batches in turns, then age.
+    pub async fn claim(&self, pool: &str, worker: &str, ttl: Duration) -> Result<Option<ClaimedJob>> {
+        let row = sqlx::query!(
+            r#"
+            WITH next AS MATERIALIZED (
+                SELECT id FROM jobs
+                WHERE pool = $1 AND state = 'queued' AND run_at <= now()
+                ORDER BY priority DESC, turn, id
+                LIMIT 1
+                FOR UPDATE SKIP LOCKED
+            ), claimed AS (
+                UPDATE jobs SET state = 'running', attempt = attempt + 1, epoch = epoch + 1, started_at = now()
+                FROM next
+                WHERE jobs.id = next.id
+                RETURNING jobs.*
+            ), leased AS (
+                INSERT INTO leases (job_id, epoch, worker, ttl, expires_at)
+                SELECT id, epoch, $2, make_interval(secs => $3), now() + make_interval(secs => $3) FROM claimed
+            ), begun AS (
+                INSERT INTO attempts (job_id, epoch, attempt, worker) SELECT id, epoch, attempt, $2 FROM claimed
+            )
+            SELECT
+                id, batch_id, epoch, attempt, image,
+                points AS "points: Json<Points>",
+                parameters AS "parameters: Json<Parameters>"
+            FROM claimed
+            "#,
+            pool,
+            worker,
+            ttl.as_secs_f64()
+        )
+        .fetch_optional(&self.pool)
+        .answer("claim a job")
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        Ok(Some(ClaimedJob {
+            image: parse_image(row.id, &row.image)?,
+            lease: Lease { job_id: row.id, batch_id: row.batch_id, epoch: row.epoch, worker: worker.into() },
+            attempt: row.attempt,
+            points: row.points.0,
+            parameters: row.parameters.0,
+        }))
+    }
+
+    /// Extends the lease to `ttl` from now; false when it is lost.
+    ///
+    /// A lease whose time is over is extended too, as long as the reaper has not taken it away: nobody else has the job.
+    pub async fn heartbeat(&self, lease: &Lease, ttl: Duration) -> Result<bool> {
+        let done = sqlx::query!(
+            "UPDATE leases SET ttl = make_interval(secs => $3), expires_at = now() + make_interval(secs => $3)
+             WHERE job_id = $1 AND epoch = $2",
+            lease.job_id,
+            lease.epoch,
+            ttl.as_secs_f64()
+        )
+        .execute(&self.pool)
+        .answer("extend a lease")
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+}

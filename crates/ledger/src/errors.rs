@@ -1,0 +1,147 @@
+use std::{io, time::Duration};
+
+use sqlx::{error::DatabaseError, migrate::MigrateError, postgres::PgDatabaseError};
+
+/// What can go wrong with the ledger.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// Not a Postgres URL. The URL itself is not repeated: it may hold a password.
+    #[error("the database URL is not usable: {reason}; expected postgres://user:password@host:port/database")]
+    Url {
+        /// What the parser said.
+        reason: String,
+    },
+    /// No connection.
+    #[error("cannot connect to Postgres at {server}: {source}; is it running, and does the database URL name it?")]
+    Unreachable {
+        /// `host:port/database`.
+        server: String,
+        /// What the driver said.
+        source: sqlx::Error,
+    },
+    /// No answer in time.
+    #[error("Postgres at {server} did not answer within {seconds} s; is it running, and does the database URL name it?")]
+    NoAnswer {
+        /// `host:port/database`.
+        server: String,
+        /// How long it had.
+        seconds: u64,
+    },
+    /// The schema could not be brought up or down.
+    #[error("cannot migrate the database: {source}")]
+    Migration {
+        /// What the migrator said.
+        source: MigrateError,
+    },
+    /// The tables are missing.
+    #[error("cannot {doing}: the database has no tables of this version yet; the dispatcher makes them when it starts")]
+    NotMigrated {
+        /// What was being done.
+        doing: &'static str,
+    },
+    /// A statement failed.
+    #[error("cannot {doing}: {source}")]
+    Query {
+        /// What was being done.
+        doing: &'static str,
+        /// What the driver said.
+        source: sqlx::Error,
+    },
+    /// A name no pool can have.
+    #[error("{name:?} is no name for a pool, expected 1 to 40 lower-case letters, digits and hyphens, a letter first")]
+    PoolName {
+        /// As given.
+        name: String,
+    },
+    /// Nobody declared this pool.
+    #[error("pool {pool:?} is unknown; the dispatcher declares the pools it is started with")]
+    UnknownPool {
+        /// As given.
+        pool: String,
+    },
+    /// The pool's masks come from another checkpoint.
+    #[error("pool {pool:?} runs the checkpoint {expected}, this worker has {found}; use that file, or another pool")]
+    OtherCheckpoint {
+        /// The pool.
+        pool: String,
+        /// SHA-256 of the pool's checkpoint.
+        expected: String,
+        /// SHA-256 of the one offered.
+        found: String,
+    },
+    /// A batch without a job.
+    #[error("the batch has no jobs; submit at least one")]
+    EmptyBatch,
+    /// A request Postgres cannot keep.
+    #[error("line {line} cannot be stored: {reason}")]
+    Unstorable {
+        /// The manifest's line, from 1.
+        line: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A row that does not say what this version writes.
+    #[error("job {job_id} is stored in a way this version cannot read: {reason}")]
+    Unreadable {
+        /// The job.
+        job_id: uuid::Uuid,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl LedgerError {
+    /// A failed statement, with the cases that have a better explanation told apart.
+    fn query(doing: &'static str, source: sqlx::Error) -> Self {
+        match source.as_database_error().and_then(DatabaseError::code).as_deref() {
+            Some(UNDEFINED_TABLE | UNDEFINED_COLUMN) => Self::NotMigrated { doing },
+            _ => Self::Query { doing, source },
+        }
+    }
+
+    /// Whether the same call may succeed later without anybody doing anything: lost connections, a server that starts or stops,
+    /// deadlocks and serialization failures.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::NoAnswer { .. } => true,
+            Self::Unreachable { source, .. }
+            | Self::Query { source, .. }
+            | Self::Migration { source: MigrateError::Execute(source) } => is_transient(source),
+            _ => false,
+        }
+    }
+}
+
+/// Longer than waiting for a connection and the server's own limit for a statement together: who runs into it talks to a server
+/// that is gone without a word.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// A statement on its way: each ends in bounded time, and says in its error what was being done.
+pub(crate) trait Answer<T> {
+    async fn answer(self, doing: &'static str) -> Result<T, LedgerError>;
+}
+
+impl<T, F: Future<Output = sqlx::Result<T>>> Answer<T> for F {
+    async fn answer(self, doing: &'static str) -> Result<T, LedgerError> {
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, self).await;
+        answer
+            .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
+            .map_err(|source| LedgerError::query(doing, source))
+    }
+}
+
+const UNDEFINED_TABLE: &str = "42P01";
+const UNDEFINED_COLUMN: &str = "42703";
+
+/// By SQLSTATE class: 08 connection, 40 rollback (deadlock, serialization), 53 resources, 57 operator (shutdown, starting up,
+/// statement cancelled by a timeout); 25P03 is a transaction that idled too long, 55P03 a lock not had in time.
+fn is_transient(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => error.try_downcast_ref::<PgDatabaseError>().is_some_and(|error| {
+            let code = error.code();
+            matches!(code.get(..2), Some("08" | "40" | "53" | "57")) || matches!(code, "25P03" | "55P03")
+        }),
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed | sqlx::Error::Protocol(_) => true,
+        _ => false,
+    }
+}

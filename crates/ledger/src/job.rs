@@ -1,0 +1,187 @@
+use jiff::Timestamp;
+use request::{Parameters, Points, S3Uri};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Where a job is in its life. The last four are terminal: nothing leaves them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type)]
+#[serde(rename_all = "snake_case")]
+#[sqlx(type_name = "job_state", rename_all = "snake_case")]
+pub enum JobState {
+    /// Waits for a worker; claimable once its `run_at` has come.
+    Queued,
+    /// A worker holds its lease.
+    Running,
+    /// Its result was accepted.
+    Succeeded,
+    /// A permanent error, or as many attempts as it may have.
+    Failed,
+    /// Its batch was cancelled.
+    Cancelled,
+    /// Two workers were lost while they held it: it is kept away from the others.
+    Quarantined,
+}
+
+impl JobState {
+    /// Whether nothing will change any more.
+    pub fn is_terminal(self) -> bool {
+        !matches!(self, Self::Queued | Self::Running)
+    }
+}
+
+/// What kind of error ended an attempt; the class alone decides what happens next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type)]
+#[serde(rename_all = "snake_case")]
+#[sqlx(type_name = "error_class", rename_all = "snake_case")]
+pub enum ErrorClass {
+    /// Another attempt may succeed: the network, a store, a full GPU.
+    Transient,
+    /// No attempt can succeed: no such image, dots outside of it.
+    Permanent,
+    /// The worker was told to stop; the job is as good as before.
+    Shutdown,
+}
+
+/// Why an attempt, or a job, failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobFailure {
+    /// Decides between another attempt and the end.
+    pub class: ErrorClass,
+    /// For the user: what, where, what to do.
+    pub message: String,
+}
+
+/// What an object of a result is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type)]
+#[serde(rename_all = "snake_case")]
+#[sqlx(type_name = "artifact_kind", rename_all = "snake_case")]
+pub enum ArtifactKind {
+    /// The mask at the image's size.
+    Mask,
+    /// The mask before the fine-tuning.
+    InitialMask,
+    /// The image with dots and contour, for people.
+    Overlay,
+    /// How the mask came about: parameters, losses, versions.
+    Receipt,
+}
+
+/// An object that belongs to a result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// What it is; a result has at most one of a kind.
+    pub kind: ArtifactKind,
+    /// Where it is.
+    pub uri: S3Uri,
+    /// SHA-256 of its bytes, 64 lower-case hexadecimal digits.
+    pub sha256: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// What a successful attempt made. The objects are in S3 before the result is offered to the ledger.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobResult {
+    /// The objects.
+    pub artifacts: Vec<Artifact>,
+    /// The model's own estimate of the chosen mask's intersection over union.
+    pub iou: f64,
+    /// The fine-tuning step the mask was taken from, from 1.
+    pub best_step: i32,
+    /// How long the attempt took.
+    pub seconds: f64,
+}
+
+/// The right to work on a job, fenced by its epoch: once the job is claimed again, this one is worth nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Lease {
+    /// The job.
+    pub job_id: Uuid,
+    /// The batch it belongs to.
+    pub batch_id: Uuid,
+    /// The fencing token: grows by one with each claim of this job.
+    pub epoch: i64,
+    /// Who holds it.
+    pub worker: String,
+}
+
+/// A job as a worker gets it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClaimedJob {
+    /// Needed for every later word about this job.
+    pub lease: Lease,
+    /// Which attempt this is, from 1.
+    pub attempt: i32,
+    /// Where the image is.
+    pub image: S3Uri,
+    /// The dots.
+    pub points: Points,
+    /// How to segment.
+    pub parameters: Parameters,
+}
+
+/// Whether the ledger took a worker's last word on a job.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finalised {
+    /// The word counts.
+    Accepted,
+    /// The lease had expired and was taken away, the job was cancelled, or another worker has it: nothing was changed.
+    LeaseLost,
+}
+
+/// What the ledger knows of a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobStatus {
+    /// The job.
+    pub id: Uuid,
+    /// Its batch.
+    pub batch_id: Uuid,
+    /// Its line in the manifest, from 1.
+    pub line: u64,
+    /// The user's own name for it.
+    pub user_id: Option<String>,
+    /// Which workers may have it.
+    pub pool: String,
+    /// Where the image is.
+    pub image: S3Uri,
+    /// The dots.
+    pub points: Points,
+    /// How to segment.
+    pub parameters: Parameters,
+    /// Where it is in its life.
+    pub state: JobState,
+    /// How many attempts were begun and charged.
+    pub attempt: i32,
+    /// How many it may have.
+    pub max_attempts: i32,
+    /// How often it was claimed.
+    pub epoch: i64,
+    /// Why it ended without a result (failed and quarantined jobs).
+    pub error: Option<JobFailure>,
+    /// When it was submitted.
+    pub created_at: Timestamp,
+    /// When the latest attempt began.
+    pub started_at: Option<Timestamp>,
+    /// When it came to its terminal state.
+    pub finished_at: Option<Timestamp>,
+    /// What it made (succeeded jobs).
+    pub result: Option<JobResult>,
+}
+
+/// What the reaper did with a job whose lease had expired.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReapedJob {
+    /// The job.
+    pub job_id: Uuid,
+    /// Its batch.
+    pub batch_id: Uuid,
+    /// Its pool.
+    pub pool: String,
+    /// Who was lost.
+    pub worker: String,
+    /// The claim that was taken away.
+    pub epoch: i64,
+    /// `Queued`, `Quarantined`, or `Failed` when that was its last attempt.
+    pub state: JobState,
+}

@@ -1,0 +1,118 @@
+//! The ledger: what was asked for, who works on it, what came of it. Every SQL statement of the project is here.
+//!
+//! A job's life:
+//! ```text
+//!            claim                    finalise
+//! queued ------------> running ---------------------> succeeded
+//!   ^                   |  |  |
+//!   |  fail (transient, |  |  +-- fail (permanent, or the last attempt) --> failed
+//!   |  back-off),       |  |
+//!   +-- release, reap --+  +----- reap, the second time ------------------> quarantined
+//! ```
+//!
+//! Invariant: each transition is one statement or one transaction, guarded by the job's state and its epoch. The epoch grows with
+//! every claim and is the fencing token: who comes with an old one changes nothing and hears [`Finalised::LeaseLost`].
+//!
+//! Invariant: only the database's clock counts. Workers send durations, never points in time.
+//!
+//! Invariant: no transaction is open while a worker computes.
+
+mod batch;
+mod claims;
+mod copy;
+mod errors;
+mod job;
+mod outbox;
+mod outcomes;
+mod pools;
+mod reading;
+mod reaper;
+mod submit;
+mod time;
+
+use std::time::Duration;
+
+pub use batch::{BatchStatus, Counts, NewBatch, PoolStatus, SubmittedBatch};
+use errors::Answer as _;
+pub use errors::LedgerError;
+pub use job::{
+    Artifact, ArtifactKind, ClaimedJob, ErrorClass, Finalised, JobFailure, JobResult, JobState, JobStatus, Lease, ReapedJob,
+};
+pub use outbox::OutboxBatch;
+use sqlx::{
+    Connection, PgConnection, PgPool,
+    migrate::Migrator,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+pub use submit::BatchWriter;
+
+/// The most attempts a job may have.
+pub const MAX_ATTEMPTS: i32 = 5;
+
+/// How long a connection may take to come about, and how long a call may wait for a free one.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Set for every connection. A statement beyond its time is stuck behind a lock or a sick disk; a transaction beyond its time
+/// belongs to a dispatcher that hangs, and what it holds must become free.
+const SESSION_OPTIONS: [(&str, &str); 2] = [("statement_timeout", "30s"), ("idle_in_transaction_session_timeout", "60s")];
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
+
+type Result<T, E = LedgerError> = std::result::Result<T, E>;
+
+/// A handle on the ledger; clones share one pool of connections.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    pool: PgPool,
+}
+
+impl Ledger {
+    /// Connects to Postgres, trying once: the error says what to do when that fails. Connections lost later come back by
+    /// themselves.
+    pub async fn connect(url: &str, max_connections: u32) -> Result<Self> {
+        let options: PgConnectOptions =
+            url.parse().map_err(|error: sqlx::Error| LedgerError::Url { reason: error.to_string() })?;
+        let options = options.application_name("dotmask").options(SESSION_OPTIONS);
+        let server = || {
+            let database = options.get_database().unwrap_or_else(|| options.get_username());
+            format!("{}:{}/{database}", options.get_host(), options.get_port())
+        };
+        // The pool would try again until its time is up and then say no more than that.
+        let first = tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&options))
+            .await
+            .map_err(|_| LedgerError::NoAnswer { server: server(), seconds: CONNECT_TIMEOUT.as_secs() })?
+            .map_err(|source| LedgerError::Unreachable { server: server(), source })?;
+        first.close().await.map_err(|source| LedgerError::Unreachable { server: server(), source })?;
+        let pool =
+            PgPoolOptions::new().max_connections(max_connections).acquire_timeout(CONNECT_TIMEOUT).connect_lazy_with(options);
+        Ok(Self { pool })
+    }
+
+    /// Brings the schema up to date; several may call it at once.
+    pub async fn migrate(&self) -> Result<()> {
+        let mut connection = self.patient_connection().await?;
+        MIGRATIONS.run(&mut connection).await.map_err(|source| LedgerError::Migration { source })
+    }
+
+    /// Takes every migration back, and every table with them.
+    pub async fn revert_all(&self) -> Result<()> {
+        let mut connection = self.patient_connection().await?;
+        MIGRATIONS.undo(&mut connection, 0).await.map_err(|source| LedgerError::Migration { source })
+    }
+
+    /// Whether Postgres answers.
+    pub async fn ping(&self) -> Result<()> {
+        let mut connection = self.pool.acquire().answer("reach the database").await?;
+        connection.ping().answer("reach the database").await
+    }
+
+    /// Outside of the pool and without a limit to its statements: a migration of a large table takes its time, and so does
+    /// waiting for the one who migrates already.
+    async fn patient_connection(&self) -> Result<PgConnection> {
+        let doing = "connect for the migrations";
+        let options = self.pool.connect_options();
+        let mut connection = PgConnection::connect_with(&options).answer(doing).await?;
+        sqlx::query("SET statement_timeout = 0").execute(&mut connection).answer(doing).await?;
+        Ok(connection)
+    }
+}

@@ -1,0 +1,165 @@
+//! A worker's last word on a job. Each is one statement: the job's row is locked and its guard checked before all else, and when
+//! that finds nothing, nothing is written.
+
+use uuid::Uuid;
+
+use crate::{ArtifactKind, ErrorClass, Finalised, JobFailure, JobResult, Lease, Ledger, Result, errors::Answer as _};
+
+/// The longest message kept of an error, in characters.
+const MAX_MESSAGE: usize = 2_000;
+
+impl Ledger {
+    /// running -> succeeded, with its result. The objects must be in their store before.
+    pub async fn finalise(&self, lease: &Lease, result: &JobResult) -> Result<Finalised> {
+        let kinds: Vec<ArtifactKind> = result.artifacts.iter().map(|artifact| artifact.kind).collect();
+        let uris: Vec<String> = result.artifacts.iter().map(|artifact| artifact.uri.to_string()).collect();
+        let digests: Vec<String> = result.artifacts.iter().map(|artifact| artifact.sha256.clone()).collect();
+        let sizes: Vec<i64> = result.artifacts.iter().map(|artifact| artifact.bytes.cast_signed()).collect();
+        let changed = sqlx::query_scalar!(
+            r#"
+            WITH changed AS (
+                UPDATE jobs SET state = 'succeeded', finished_at = now()
+                WHERE id = $1 AND epoch = $2 AND state = 'running'
+                RETURNING id, epoch
+            ), ended AS (
+                UPDATE attempts SET finished_at = now(), outcome = 'succeeded'
+                FROM changed
+                WHERE attempts.job_id = changed.id AND attempts.epoch = changed.epoch
+            ), freed AS (
+                DELETE FROM leases USING changed WHERE leases.job_id = changed.id
+            ), made AS (
+                INSERT INTO results (job_id, epoch, iou, best_step, seconds) SELECT id, epoch, $3, $4, $5 FROM changed
+            ), kept AS (
+                INSERT INTO artifacts (job_id, kind, uri, sha256, bytes)
+                SELECT id, artifact.*
+                FROM changed, unnest($6::artifact_kind[], $7::text[], $8::text[], $9::bigint[]) AS artifact
+            )
+            SELECT id FROM changed
+            "#,
+            lease.job_id,
+            lease.epoch,
+            result.iou,
+            result.best_step,
+            result.seconds,
+            kinds as Vec<ArtifactKind>,
+            &uris,
+            &digests,
+            &sizes
+        )
+        .fetch_optional(&self.pool)
+        .answer("accept a result")
+        .await?;
+        Ok(finalised(changed))
+    }
+
+    /// running -> queued after a back-off, or failed.
+    ///
+    /// A transient failure waits about 2 s, 4 s, 8 s ... (half of it by chance, at most 5 min) while the job may have another
+    /// attempt. No token is owed for it: it would come before its time, and the reconciler sees what is due.
+    /// `Shutdown` is [`Ledger::release`].
+    pub async fn fail(&self, lease: &Lease, failure: &JobFailure) -> Result<Finalised> {
+        if failure.class == ErrorClass::Shutdown {
+            return self.release(lease).await;
+        }
+        // Postgres keeps no NUL in a text.
+        let message: String = failure.message.chars().filter(|&c| c != '\0').take(MAX_MESSAGE).collect();
+        let changed = sqlx::query_scalar!(
+            r#"
+            WITH held AS MATERIALIZED (
+                SELECT id, $3::error_class = 'transient' AND attempt < max_attempts AS again
+                FROM jobs
+                WHERE id = $1 AND epoch = $2 AND state = 'running'
+                FOR UPDATE
+            ), changed AS (
+                UPDATE jobs SET
+                    state = CASE WHEN again THEN 'queued' ELSE 'failed' END::job_state,
+                    run_at = CASE
+                        WHEN again THEN now() + make_interval(secs => least(300, 2 ^ attempt) * (0.5 + 0.5 * random()))
+                        ELSE run_at
+                    END,
+                    error_class = CASE WHEN NOT again THEN $3::error_class END,
+                    error_message = CASE WHEN NOT again THEN $4 END,
+                    finished_at = CASE WHEN NOT again THEN now() END
+                FROM held
+                WHERE jobs.id = held.id
+                RETURNING jobs.id, epoch
+            ), ended AS (
+                UPDATE attempts SET finished_at = now(), outcome = $3::error_class::text::attempt_outcome, error = $4
+                FROM changed
+                WHERE attempts.job_id = changed.id AND attempts.epoch = changed.epoch
+            ), freed AS (
+                DELETE FROM leases USING changed WHERE leases.job_id = changed.id
+            )
+            SELECT id FROM changed
+            "#,
+            lease.job_id,
+            lease.epoch,
+            failure.class as ErrorClass,
+            message
+        )
+        .fetch_optional(&self.pool)
+        .answer("record a failure")
+        .await?;
+        Ok(finalised(changed))
+    }
+
+    /// running -> queued, the attempt not charged, with one token in the outbox.
+    pub async fn release(&self, lease: &Lease) -> Result<Finalised> {
+        let changed = sqlx::query_scalar!(
+            r#"
+            WITH changed AS (
+                UPDATE jobs SET state = 'queued', attempt = attempt - 1
+                WHERE id = $1 AND epoch = $2 AND state = 'running'
+                RETURNING id, epoch, pool
+            ), ended AS (
+                UPDATE attempts SET finished_at = now(), outcome = 'released'
+                FROM changed
+                WHERE attempts.job_id = changed.id AND attempts.epoch = changed.epoch
+            ), freed AS (
+                DELETE FROM leases USING changed WHERE leases.job_id = changed.id
+            ), owed AS (
+                INSERT INTO outbox (pool, tokens) SELECT pool, 1 FROM changed
+            )
+            SELECT id FROM changed
+            "#,
+            lease.job_id,
+            lease.epoch
+        )
+        .fetch_optional(&self.pool)
+        .answer("release a job")
+        .await?;
+        Ok(finalised(changed))
+    }
+
+    /// queued and running -> cancelled: all open jobs of a batch. Returns how many; their workers hear of it by their next heartbeat.
+    pub async fn cancel_batch(&self, batch: Uuid) -> Result<u64> {
+        let changed = sqlx::query_scalar!(
+            r#"
+            WITH held AS MATERIALIZED (
+                SELECT id FROM jobs WHERE batch_id = $1 AND state IN ('queued', 'running') ORDER BY id FOR UPDATE
+            ), changed AS (
+                UPDATE jobs SET state = 'cancelled', finished_at = now()
+                FROM held
+                WHERE jobs.id = held.id
+                RETURNING jobs.id, epoch
+            ), ended AS (
+                UPDATE attempts SET finished_at = now(), outcome = 'cancelled'
+                FROM changed
+                WHERE attempts.job_id = changed.id AND attempts.epoch = changed.epoch AND attempts.finished_at IS NULL
+            ), freed AS (
+                DELETE FROM leases USING changed WHERE leases.job_id = changed.id
+            )
+            SELECT count(*) AS "count!" FROM changed
+            "#,
+            batch
+        )
+        .fetch_one(&self.pool)
+        .answer("cancel a batch")
+        .await?;
+        Ok(changed.cast_unsigned())
+    }
+}
+
+fn finalised(changed: Option<Uuid>) -> Finalised {
+    if changed.is_some() { Finalised::Accepted } else { Finalised::LeaseLost }
+}

@@ -1,0 +1,83 @@
+use crate::{Ledger, LedgerError, PoolStatus, Result, errors::Answer as _};
+
+impl Ledger {
+    /// Makes a pool known, once or again. Its name has 1 to 40 lower-case letters, digits and hyphens, a letter first.
+    pub async fn declare_pool(&self, name: &str) -> Result<()> {
+        if !is_pool_name(name) {
+            return Err(LedgerError::PoolName { name: name.chars().take(80).collect() });
+        }
+        sqlx::query!("INSERT INTO pools (name) VALUES ($1) ON CONFLICT DO NOTHING", name)
+            .execute(&self.pool)
+            .answer("declare a pool")
+            .await?;
+        Ok(())
+    }
+
+    /// Ties the pool to its first worker's checkpoint and refuses every other one.
+    pub async fn bind_checkpoint(&self, pool: &str, checkpoint_sha256: &str) -> Result<()> {
+        let unknown = || LedgerError::UnknownPool { pool: pool.chars().take(80).collect() };
+        if !is_pool_name(pool) {
+            return Err(unknown());
+        }
+        let bound = sqlx::query_scalar!(
+            r#"UPDATE pools SET checkpoint_sha256 = coalesce(checkpoint_sha256, $2) WHERE name = $1
+               RETURNING checkpoint_sha256 AS "checkpoint_sha256!""#,
+            pool,
+            checkpoint_sha256
+        )
+        .fetch_optional(&self.pool)
+        .answer("bind the pool to its checkpoint")
+        .await?;
+        match bound {
+            None => Err(unknown()),
+            Some(expected) if expected != checkpoint_sha256 => {
+                Err(LedgerError::OtherCheckpoint { pool: pool.into(), expected, found: checkpoint_sha256.into() })
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// All pools, by name.
+    pub async fn pools(&self) -> Result<Vec<PoolStatus>> {
+        let rows = sqlx::query!(
+            r#"
+            SELECT
+                name,
+                checkpoint_sha256,
+                (SELECT count(*) FROM jobs WHERE pool = name AND state = 'queued') AS "queued!",
+                (SELECT count(*) FROM leases JOIN jobs ON jobs.id = job_id WHERE pool = name) AS "running!"
+            FROM pools
+            ORDER BY name
+            "#
+        )
+        .fetch_all(&self.pool)
+        .answer("list the pools")
+        .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| PoolStatus {
+                name: row.name,
+                checkpoint_sha256: row.checkpoint_sha256,
+                queued: row.queued.cast_unsigned(),
+                running: row.running.cast_unsigned(),
+            })
+            .collect())
+    }
+
+    /// Jobs that could be claimed now, by pool; pools without one are left out.
+    pub async fn due_by_pool(&self) -> Result<Vec<(String, u64)>> {
+        let rows = sqlx::query!(
+            r#"SELECT pool, count(*) AS "due!" FROM jobs WHERE state = 'queued' AND run_at <= now() GROUP BY pool ORDER BY pool"#
+        )
+        .fetch_all(&self.pool)
+        .answer("count the jobs that are due")
+        .await?;
+        Ok(rows.into_iter().map(|row| (row.pool, row.due.cast_unsigned())).collect())
+    }
+}
+
+/// The same rule as the table's.
+pub(crate) fn is_pool_name(name: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    name.len() <= 40 && name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(is_part)
+}

@@ -1,0 +1,56 @@
+use crate::{JobState, Ledger, ReapedJob, Result, errors::Answer as _};
+
+impl Ledger {
+    /// Takes every expired lease away: its job is queued again with a token, or quarantined when this is the second worker lost
+    /// over it, or failed when that was its last attempt.
+    ///
+    /// Any number of reapers may run at once. Both rows of a job are locked without waiting, so that a reaper never stands in the
+    /// way of a worker, and a heartbeat that came in meanwhile saves its lease. A server that just came up gives each lease its
+    /// time once more: nobody could extend one while it was down, and those workers are not lost.
+    pub async fn reap(&self) -> Result<Vec<ReapedJob>> {
+        sqlx::query_as!(
+            ReapedJob,
+            r#"
+            WITH expired AS MATERIALIZED (
+                SELECT
+                    jobs.id,
+                    leases.worker,
+                    CASE
+                        WHEN crashes >= 1 THEN 'quarantined'
+                        WHEN attempt >= max_attempts THEN 'failed'
+                        ELSE 'queued'
+                    END::job_state AS next
+                FROM leases
+                JOIN jobs ON jobs.id = leases.job_id AND jobs.epoch = leases.epoch AND jobs.state = 'running'
+                WHERE expires_at < now() AND pg_postmaster_start_time() + ttl < now()
+                FOR UPDATE SKIP LOCKED
+            ), changed AS (
+                UPDATE jobs SET
+                    state = next,
+                    crashes = crashes + 1,
+                    error_class = CASE next WHEN 'quarantined' THEN 'permanent' WHEN 'failed' THEN 'transient' END::error_class,
+                    error_message = CASE next
+                        WHEN 'quarantined' THEN format('two workers were lost while they held this job, the last was %s', worker)
+                        WHEN 'failed' THEN format('the worker %s was lost during the last of %s attempts', worker, max_attempts)
+                    END,
+                    finished_at = CASE WHEN next <> 'queued' THEN now() END
+                FROM expired
+                WHERE jobs.id = expired.id
+                RETURNING jobs.id, batch_id, pool, worker, epoch, state
+            ), ended AS (
+                UPDATE attempts SET finished_at = now(), outcome = 'lost', error = 'the lease expired'
+                FROM changed
+                WHERE attempts.job_id = changed.id AND attempts.epoch = changed.epoch
+            ), freed AS (
+                DELETE FROM leases USING changed WHERE leases.job_id = changed.id
+            ), owed AS (
+                INSERT INTO outbox (pool, tokens) SELECT pool, count(*) FROM changed WHERE state = 'queued' GROUP BY pool
+            )
+            SELECT id AS job_id, batch_id, pool, worker, epoch, state AS "state: JobState" FROM changed
+            "#
+        )
+        .fetch_all(&self.pool)
+        .answer("take expired leases away")
+        .await
+    }
+}

@@ -1,0 +1,129 @@
+//! How attempts and jobs end.
+
+use crate::fixture::{Fixture, LONG, result};
+use ledger::{Counts, ErrorClass, Finalised, JobFailure, JobState, MAX_ATTEMPTS};
+
+fn failure(class: ErrorClass) -> JobFailure {
+    JobFailure { class, message: "the store answered 503\0".into() }
+}
+
+#[tokio::test]
+async fn accepts_a_result_once() {
+    let fixture = Fixture::start().await;
+    let ledger = &fixture.ledger;
+    let batch = fixture.submit(1).await;
+    let job = fixture.claim().await;
+    let result = result(&job);
+    let (one, other) = tokio::join!(ledger.finalise(&job.lease, &result), ledger.finalise(&job.lease, &result));
+    let answers = [one.unwrap(), other.unwrap()];
+    assert!(answers.contains(&Finalised::Accepted) && answers.contains(&Finalised::LeaseLost), "{answers:?}");
+    assert_eq!(ledger.release(&job.lease).await.unwrap(), Finalised::LeaseLost);
+    assert!(!ledger.heartbeat(&job.lease, LONG).await.unwrap());
+
+    let status = ledger.job(job.lease.job_id).await.unwrap().expect("known");
+    assert_eq!((status.state, status.result, status.error), (JobState::Succeeded, Some(result), None));
+    assert!(status.created_at <= status.started_at.unwrap() && status.started_at <= status.finished_at);
+    assert_eq!(fixture.outcomes(job.lease.job_id).await, ["succeeded"]);
+    assert_eq!(fixture.count("SELECT count(*) FROM leases").await, 0);
+    let batch = ledger.batch(batch.id).await.unwrap().expect("known");
+    assert_eq!(batch.finished_at, status.finished_at);
+    assert_eq!(batch.counts, Counts { succeeded: 1, ..Counts::default() });
+    let drift = batch.created_at.duration_until(jiff::Timestamp::now()).as_secs();
+    assert!((0..60).contains(&drift), "{} is not now", batch.created_at);
+}
+
+#[tokio::test]
+async fn a_transient_failure_backs_off_longer_each_time_and_ends_failed() {
+    let fixture = Fixture::start().await;
+    let ledger = &fixture.ledger;
+    fixture.submit(1).await;
+    for attempt in 1..=MAX_ATTEMPTS {
+        let job = fixture.claim().await;
+        assert_eq!((job.attempt, job.lease.epoch), (attempt, i64::from(attempt)));
+        assert_eq!(ledger.fail(&job.lease, &failure(ErrorClass::Transient)).await.unwrap(), Finalised::Accepted);
+        let status = ledger.job(job.lease.job_id).await.unwrap().expect("known");
+        if attempt == MAX_ATTEMPTS {
+            assert_eq!(status.state, JobState::Failed);
+            let expected = JobFailure { class: ErrorClass::Transient, message: "the store answered 503".into() };
+            assert_eq!(status.error, Some(expected));
+            assert!(status.finished_at.is_some());
+            break;
+        }
+        assert_eq!((status.state, status.error), (JobState::Queued, None));
+        assert!(fixture.nothing_is_due().await && ledger.due_by_pool().await.unwrap().is_empty());
+        let back_off: f64 = sqlx::query_scalar(
+            "SELECT extract(epoch FROM run_at - attempts.finished_at)::float8 FROM jobs JOIN attempts USING (epoch)",
+        )
+        .fetch_one(&fixture.sql)
+        .await
+        .unwrap();
+        let longest = f64::from(2_i32.pow(attempt.unsigned_abs()));
+        assert!((longest / 2.0..=longest).contains(&back_off), "attempt {attempt} waits {back_off} s");
+        fixture.end_back_offs().await;
+    }
+    assert!(fixture.nothing_is_due().await);
+    assert_eq!(fixture.count("SELECT count(*) FROM attempts WHERE outcome = 'transient'").await, i64::from(MAX_ATTEMPTS));
+}
+
+#[tokio::test]
+async fn a_permanent_failure_ends_the_job_at_once() {
+    let fixture = Fixture::start().await;
+    let ledger = &fixture.ledger;
+    fixture.submit(1).await;
+    let job = fixture.claim().await;
+    assert_eq!(ledger.fail(&job.lease, &failure(ErrorClass::Permanent)).await.unwrap(), Finalised::Accepted);
+    let status = ledger.job(job.lease.job_id).await.unwrap().expect("known");
+    assert_eq!((status.state, status.attempt), (JobState::Failed, 1));
+    assert_eq!(status.error.map(|error| error.class), Some(ErrorClass::Permanent));
+    assert_eq!(fixture.outcomes(job.lease.job_id).await, ["permanent"]);
+    assert!(fixture.nothing_is_due().await);
+    assert_eq!(ledger.finalise(&job.lease, &result(&job)).await.unwrap(), Finalised::LeaseLost);
+}
+
+#[tokio::test]
+async fn a_released_job_is_as_good_as_new_and_owes_a_token() {
+    let fixture = Fixture::start().await;
+    let ledger = &fixture.ledger;
+    fixture.submit(1).await;
+    ledger.take_outbox(10).await.unwrap().expect("the batch's row").delete().await.unwrap();
+    for round in 1..=i64::from(MAX_ATTEMPTS) + 2 {
+        let job = fixture.claim().await;
+        assert_eq!((job.attempt, job.lease.epoch), (1, round), "no attempt is charged, and the epoch grows");
+        // A shutdown is the same, by whichever word.
+        let answer = match round {
+            1 => ledger.fail(&job.lease, &failure(ErrorClass::Shutdown)).await,
+            _ => ledger.release(&job.lease).await,
+        };
+        assert_eq!(answer.unwrap(), Finalised::Accepted);
+        let owed = ledger.take_outbox(10).await.unwrap().expect("a row");
+        assert_eq!(owed.tokens(), [("gpu".to_owned(), 1)]);
+        owed.delete().await.unwrap();
+    }
+    let job = fixture.claim().await;
+    assert_eq!(ledger.finalise(&job.lease, &result(&job)).await.unwrap(), Finalised::Accepted);
+}
+
+#[tokio::test]
+async fn a_cancelled_job_never_succeeds() {
+    let fixture = Fixture::start().await;
+    let ledger = &fixture.ledger;
+    let batch = fixture.submit(4).await;
+    let other = fixture.submit(1).await;
+    let done = fixture.claim().await;
+    assert_eq!(ledger.finalise(&done.lease, &result(&done)).await.unwrap(), Finalised::Accepted);
+    // The two batches are served in turns.
+    let [of_other, running] = [fixture.claim().await, fixture.claim().await];
+    assert_eq!((of_other.lease.batch_id, running.lease.batch_id), (other.id, batch.id));
+
+    assert_eq!(ledger.cancel_batch(batch.id).await.unwrap(), 3);
+    assert_eq!(ledger.cancel_batch(batch.id).await.unwrap(), 0);
+    assert!(!ledger.heartbeat(&running.lease, LONG).await.unwrap());
+    assert_eq!(ledger.finalise(&running.lease, &result(&running)).await.unwrap(), Finalised::LeaseLost);
+    assert_eq!(ledger.fail(&running.lease, &failure(ErrorClass::Transient)).await.unwrap(), Finalised::LeaseLost);
+    assert!(fixture.nothing_is_due().await);
+    assert_eq!(fixture.outcomes(running.lease.job_id).await, ["cancelled"]);
+    let status = ledger.batch(batch.id).await.unwrap().expect("known");
+    assert_eq!(status.counts, Counts { succeeded: 1, cancelled: 3, ..Counts::default() });
+    assert!(status.finished_at.is_some());
+    assert_eq!(fixture.state(of_other.lease.job_id).await, JobState::Running);
+}

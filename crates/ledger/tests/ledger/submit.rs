@@ -1,0 +1,134 @@
+//! Batches on their way in, and reading them back.
+
+use crate::fixture::{Fixture, gpu, request};
+use ledger::{Counts, LedgerError, NewBatch};
+use request::SegmentationRequest;
+
+#[tokio::test]
+async fn nothing_is_visible_before_the_commit_and_nothing_is_left_of_a_dropped_batch() {
+    let fixture = Fixture::start().await;
+    let ledger = &fixture.ledger;
+    let mut writer = ledger.begin_batch(gpu()).await.unwrap();
+    let id = writer.id();
+    // Enough for several flushes.
+    for line in 1..=2_000 {
+        writer.push(line, &request(line)).await.unwrap();
+    }
+    assert_eq!(ledger.batch(id).await.unwrap(), None);
+    assert_eq!(fixture.count("SELECT count(*) FROM jobs").await, 0);
+    drop(writer);
+    assert!(matches!(ledger.begin_batch(gpu()).await.unwrap().commit().await, Err(LedgerError::EmptyBatch)));
+
+    // The whole pool of connections is still good after that.
+    let batch = fixture.submit(2_000).await;
+    assert_eq!(batch.jobs, 2_000);
+    let counted = fixture.count("SELECT (SELECT count(*) FROM jobs) + (SELECT count(*) FROM batches)").await;
+    assert_eq!(counted, 2_001);
+    assert_eq!(fixture.count("SELECT sum(tokens) FROM outbox").await, 2_000);
+}
+
+#[tokio::test]
+async fn writes_one_outbox_row_for_each_pool() {
+    let fixture = Fixture::start().await;
+    let ledger = &fixture.ledger;
+    let mut writer = ledger.begin_batch(gpu()).await.unwrap();
+    for line in 1..=5 {
+        let pool = (line > 3).then(|| "cpu".to_owned());
+        writer.push(line, &SegmentationRequest { pool, ..request(line) }).await.unwrap();
+    }
+    let batch = writer.commit().await.unwrap();
+    assert_eq!(fixture.count("SELECT count(*) FROM outbox").await, 2);
+    let owed = ledger.take_outbox(10).await.unwrap().expect("rows").tokens();
+    assert_eq!(owed, [("cpu".to_owned(), 2), ("gpu".to_owned(), 3)]);
+    assert_eq!(ledger.due_by_pool().await.unwrap(), [("cpu".to_owned(), 2), ("gpu".to_owned(), 3)]);
+    let status = ledger.batch(batch.id).await.unwrap().expect("known");
+    assert_eq!(status.counts, Counts { queued: 5, ..Counts::default() });
+    assert_eq!((status.pool.as_str(), status.finished_at), ("gpu", None));
+    let pools = ledger.pools().await.unwrap();
+    assert_eq!(pools.iter().map(|pool| pool.queued).collect::<Vec<_>>(), [2, 3]);
+}
+
+#[tokio::test]
+async fn refuses_what_it_cannot_keep() {
+    let fixture = Fixture::start().await;
+    let ledger = &fixture.ledger;
+    for pool in ["tpu", "no\0pool"] {
+        let error = ledger.begin_batch(NewBatch { pool: pool.into(), ..gpu() }).await.expect_err(pool);
+        assert!(matches!(error, LedgerError::UnknownPool { .. }), "{error}");
+    }
+    let mut writer = ledger.begin_batch(gpu()).await.unwrap();
+    let elsewhere = SegmentationRequest { pool: Some("tpu".into()), ..request(1) };
+    assert!(matches!(writer.push(1, &elsewhere).await, Err(LedgerError::UnknownPool { .. })));
+
+    let mut writer = ledger.begin_batch(gpu()).await.unwrap();
+    let with_nul = SegmentationRequest { id: Some("a\0b".into()), ..request(1) };
+    assert!(matches!(writer.push(7, &with_nul).await, Err(LedgerError::Unstorable { line: 7, .. })));
+
+    let mut writer = ledger.begin_batch(gpu()).await.unwrap();
+    writer.push(1, &request(1)).await.unwrap();
+    writer.push(1, &request(2)).await.unwrap();
+    let error = writer.commit().await.expect_err("a line twice");
+    assert!(!error.is_transient(), "{error}");
+    assert_eq!(fixture.count("SELECT count(*) FROM batches").await, 0);
+}
+
+#[tokio::test]
+async fn gives_back_every_character_as_it_came() {
+    let fixture = Fixture::start().await;
+    let ledger = &fixture.ledger;
+    let texts = [r"\N", r"\.", r"a\tb\", "a\tb", "a\nb\r\n", r#""quoted" 'twice', {json: [\"]}"#, "ü 😀 \u{202e}", "%2F&<>", " "];
+    let line = |number: usize| u64::try_from(number).unwrap() + 1;
+    let sent: Vec<SegmentationRequest> = texts
+        .iter()
+        .map(|text| {
+            let key: String = text.chars().filter(|c| !c.is_control()).collect();
+            let image = request::S3Uri::new("scans", &key).unwrap();
+            let points = "0.1,2.0000000001,1;12345678.9,1e-7,0".parse().unwrap();
+            SegmentationRequest { image, points, id: Some((*text).into()), ..request(1) }
+        })
+        .collect();
+    let mut writer = ledger.begin_batch(NewBatch { name: Some("a\\b\t\"c\"\0".into()), ..gpu() }).await.unwrap();
+    for (number, request) in sent.iter().enumerate() {
+        writer.push(line(number), request).await.unwrap();
+    }
+    let nameless = SegmentationRequest { id: None, ..request(1) };
+    writer.push(line(sent.len()), &nameless).await.unwrap();
+    let batch = writer.commit().await.unwrap();
+
+    let jobs = ledger.jobs(batch.id, 0, 100).await.unwrap();
+    assert_eq!(jobs.len(), sent.len() + 1);
+    for (request, job) in sent.iter().chain([&nameless]).zip(&jobs) {
+        assert_eq!(job.user_id, request.id);
+        assert_eq!((&job.image, &job.points, &job.parameters), (&request.image, &request.points, &request.parameters));
+    }
+    let claimed = fixture.claim().await;
+    assert_eq!((claimed.image, claimed.points), (sent[0].image.clone(), sent[0].points.clone()));
+    assert_eq!(ledger.batch(batch.id).await.unwrap().expect("known").name.as_deref(), Some("a\\b\t\"c\""));
+}
+
+#[tokio::test]
+async fn pages_through_a_batch_by_line() {
+    let fixture = Fixture::start().await;
+    let ledger = &fixture.ledger;
+    let mut writer = ledger.begin_batch(gpu()).await.unwrap();
+    // Blank lines leave gaps, and nothing says that the lines come in order.
+    let lines: Vec<u64> = (1..=25).map(|number| number * 3).collect();
+    for &line in lines.iter().rev() {
+        writer.push(line, &request(line)).await.unwrap();
+    }
+    let batch = writer.commit().await.unwrap();
+    fixture.submit(5).await;
+
+    let mut seen = Vec::new();
+    let mut after = 0;
+    loop {
+        let page = ledger.jobs(batch.id, after, 10).await.unwrap();
+        let Some(last) = page.last() else { break };
+        assert!(page.len() <= 10 && page.iter().all(|job| job.batch_id == batch.id));
+        after = last.line;
+        seen.extend(page.iter().map(|job| job.line));
+    }
+    assert_eq!(seen, lines);
+    assert_eq!(ledger.jobs(batch.id, u64::MAX, 10).await.unwrap(), []);
+    assert_eq!(ledger.job(batch.id).await.unwrap(), None);
+}

@@ -1,0 +1,12 @@
+DROP TABLE outbox;
+DROP TABLE artifacts;
+DROP TYPE artifact_kind;
+DROP TABLE results;
+DROP TABLE attempts;
+DROP TYPE attempt_outcome;
+DROP TABLE leases;
+DROP TABLE jobs;
+DROP TYPE error_class;
+DROP TYPE job_state;
+DROP TABLE batches;
+DROP TABLE pools;
