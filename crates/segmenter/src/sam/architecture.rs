@@ -1,0 +1,402 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use super::layers::Tensors;
+
+/// Heads of every attention in the mask decoder: the one size of a SAM that no tensor's shape tells.
+pub const DECODER_HEADS: i64 = 8;
+
+/// No SAM comes near it; it keeps sums and products of sizes far from overflow.
+const MAX_SIZE: i64 = 1 << 16;
+
+/// How many tensors of each kind an error lists before it counts the rest.
+const MAX_LISTED: usize = 20;
+
+/// Every size of a SAM, read from the shapes of its checkpoint's tensors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Architecture {
+    /// Pixels a side of the square image the encoder sees (S): grid times patch.
+    pub image_size: i64,
+    /// Pixels a side of a patch.
+    pub patch: i64,
+    /// Tokens a side (T).
+    pub grid: i64,
+    /// The encoder's width.
+    pub dim: i64,
+    /// The encoder's attention heads.
+    pub heads: i64,
+    /// Hidden width of the encoder's MLPs.
+    pub mlp: i64,
+    /// For each of the encoder's blocks the tokens a side of its windows, or `None` if it attends over the whole grid.
+    pub windows: Vec<Option<i64>>,
+    /// The width of the embedding, the prompts and the decoder (C).
+    pub embedding: i64,
+    /// Hidden width of the prompt encoder's mask downscaling.
+    pub mask_in_chans: i64,
+    /// Blocks of the decoder's transformer.
+    pub decoder_depth: usize,
+    /// Hidden width of the decoder's MLPs.
+    pub decoder_mlp: i64,
+    /// Inner width of the decoder's cross-attentions: the embedding divided by upstream's `attention_downsample_rate`.
+    pub decoder_inner: i64,
+    /// Masks the decoder predicts, of which the first is the single-mask output (M).
+    pub mask_tokens: i64,
+    /// Layers of the head that predicts the masks' IoUs.
+    pub iou_head_depth: usize,
+    /// Hidden width of that head.
+    pub iou_head_hidden: i64,
+}
+
+/// Why tensors are not those of a SAM. Everything that is wrong with the names and shapes is listed at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchitectureError {
+    missing: Vec<String>,
+    unexpected: Vec<String>,
+    misshaped: Vec<String>,
+    impossible: Vec<String>,
+}
+
+impl std::error::Error for ArchitectureError {}
+
+impl fmt::Display for ArchitectureError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds = [
+            ("missing", &self.missing),
+            ("unexpected", &self.unexpected),
+            ("of the wrong shape", &self.misshaped),
+            ("impossible", &self.impossible),
+        ];
+        let mut separator = "";
+        for (kind, list) in kinds.into_iter().filter(|(_, list)| !list.is_empty()) {
+            let listed = list.iter().take(MAX_LISTED).map(String::as_str).collect::<Vec<_>>().join(", ");
+            let rest = list.len().saturating_sub(MAX_LISTED);
+            let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+            write!(formatter, "{separator}{} {kind}: {listed}{more}", list.len())?;
+            separator = "; ";
+        }
+        Ok(())
+    }
+}
+
+impl Architecture {
+    /// Reads the sizes and checks the name and shape of every tensor against them.
+    pub fn read(tensors: &Tensors) -> Result<Self, ArchitectureError> {
+        let shapes: Shapes = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
+        Self::of(&shapes)
+    }
+
+    fn of(shapes: &Shapes) -> Result<Self, ArchitectureError> {
+        let mut reader = Reader { shapes, missing: Vec::new(), misshaped: Vec::new() };
+        let (sizes, impossible) = reader.read();
+        let Reader { missing, misshaped, .. } = reader;
+        if !missing.is_empty() || !misshaped.is_empty() || !impossible.is_empty() {
+            return Err(ArchitectureError { missing, unexpected: Vec::new(), misshaped, impossible });
+        }
+
+        let expected = sizes.expected();
+        let missing: Vec<String> = expected.keys().filter(|name| !shapes.contains_key(*name)).cloned().collect();
+        let unexpected: Vec<String> = shapes.keys().filter(|name| !expected.contains_key(*name)).cloned().collect();
+        let misshaped: Vec<String> = expected
+            .iter()
+            .filter_map(|(name, shape)| match shapes.get(name) {
+                Some(found) if found != shape => Some(format!("{name} is {found:?}, expected {shape:?}")),
+                _ => None,
+            })
+            .collect();
+        if !missing.is_empty() || !unexpected.is_empty() || !misshaped.is_empty() {
+            return Err(ArchitectureError { missing, unexpected, misshaped, impossible: Vec::new() });
+        }
+        Ok(sizes)
+    }
+
+    /// The name and shape of every tensor of such a SAM.
+    fn expected(&self) -> Shapes {
+        let mut shapes = Expected(Shapes::new());
+        self.expect_image_encoder(&mut shapes);
+        self.expect_prompt_encoder(&mut shapes);
+        self.expect_mask_decoder(&mut shapes);
+        shapes.0
+    }
+
+    fn expect_image_encoder(&self, shapes: &mut Expected) {
+        let &Self { patch, grid, dim, heads, mlp, embedding: c, .. } = self;
+        shapes.add("image_encoder.pos_embed", &[1, grid, grid, dim]);
+        shapes.weight_and_bias("image_encoder.patch_embed.proj", &[dim, 3, patch, patch], dim);
+        for (i, window) in self.windows.iter().enumerate() {
+            let block = format!("image_encoder.blocks.{i}");
+            let table = 2 * window.unwrap_or(grid) - 1;
+            shapes.norm(&format!("{block}.norm1"), dim);
+            shapes.add(&format!("{block}.attn.rel_pos_h"), &[table, dim / heads]);
+            shapes.add(&format!("{block}.attn.rel_pos_w"), &[table, dim / heads]);
+            shapes.linear(&format!("{block}.attn.qkv"), dim, 3 * dim);
+            shapes.linear(&format!("{block}.attn.proj"), dim, dim);
+            shapes.norm(&format!("{block}.norm2"), dim);
+            shapes.linear(&format!("{block}.mlp.lin1"), dim, mlp);
+            shapes.linear(&format!("{block}.mlp.lin2"), mlp, dim);
+        }
+        shapes.add("image_encoder.neck.0.weight", &[c, dim, 1, 1]);
+        shapes.norm("image_encoder.neck.1", c);
+        shapes.add("image_encoder.neck.2.weight", &[c, c, 3, 3]);
+        shapes.norm("image_encoder.neck.3", c);
+    }
+
+    fn expect_prompt_encoder(&self, shapes: &mut Expected) {
+        let &Self { embedding: c, mask_in_chans: hidden, .. } = self;
+        shapes.add("prompt_encoder.pe_layer.positional_encoding_gaussian_matrix", &[2, c / 2]);
+        // Background point, foreground point, and two corners of a box.
+        for i in 0..4 {
+            shapes.add(&format!("prompt_encoder.point_embeddings.{i}.weight"), &[1, c]);
+        }
+        shapes.add("prompt_encoder.not_a_point_embed.weight", &[1, c]);
+        shapes.add("prompt_encoder.no_mask_embed.weight", &[1, c]);
+        shapes.weight_and_bias("prompt_encoder.mask_downscaling.0", &[hidden / 4, 1, 2, 2], hidden / 4);
+        shapes.norm("prompt_encoder.mask_downscaling.1", hidden / 4);
+        shapes.weight_and_bias("prompt_encoder.mask_downscaling.3", &[hidden, hidden / 4, 2, 2], hidden);
+        shapes.norm("prompt_encoder.mask_downscaling.4", hidden);
+        shapes.weight_and_bias("prompt_encoder.mask_downscaling.6", &[c, hidden, 1, 1], c);
+    }
+
+    fn expect_mask_decoder(&self, shapes: &mut Expected) {
+        let &Self { embedding: c, decoder_mlp, decoder_inner, mask_tokens, iou_head_depth, iou_head_hidden, .. } = self;
+        shapes.add("mask_decoder.iou_token.weight", &[1, c]);
+        shapes.add("mask_decoder.mask_tokens.weight", &[mask_tokens, c]);
+        for i in 0..self.decoder_depth {
+            let layer = format!("mask_decoder.transformer.layers.{i}");
+            shapes.attention(&format!("{layer}.self_attn"), c, c);
+            shapes.attention(&format!("{layer}.cross_attn_token_to_image"), c, decoder_inner);
+            shapes.attention(&format!("{layer}.cross_attn_image_to_token"), c, decoder_inner);
+            shapes.linear(&format!("{layer}.mlp.lin1"), c, decoder_mlp);
+            shapes.linear(&format!("{layer}.mlp.lin2"), decoder_mlp, c);
+            for norm in 1..=4 {
+                shapes.norm(&format!("{layer}.norm{norm}"), c);
+            }
+        }
+        shapes.attention("mask_decoder.transformer.final_attn_token_to_image", c, decoder_inner);
+        shapes.norm("mask_decoder.transformer.norm_final_attn", c);
+        shapes.weight_and_bias("mask_decoder.output_upscaling.0", &[c, c / 4, 2, 2], c / 4);
+        shapes.norm("mask_decoder.output_upscaling.1", c / 4);
+        shapes.weight_and_bias("mask_decoder.output_upscaling.3", &[c / 4, c / 8, 2, 2], c / 8);
+        for i in 0..mask_tokens {
+            let mlp = format!("mask_decoder.output_hypernetworks_mlps.{i}");
+            shapes.mlp(&mlp, &[c, c, c, c / 8]);
+        }
+        let mut widths = vec![iou_head_hidden; iou_head_depth + 1];
+        widths[0] = c;
+        widths[iou_head_depth] = mask_tokens;
+        shapes.mlp("mask_decoder.iou_prediction_head", &widths);
+    }
+}
+
+type Shapes = BTreeMap<String, Vec<i64>>;
+
+/// Collects names and shapes by kind of layer.
+struct Expected(Shapes);
+
+impl Expected {
+    fn add(&mut self, name: &str, shape: &[i64]) {
+        self.0.insert(name.into(), shape.into());
+    }
+
+    fn weight_and_bias(&mut self, name: &str, weight: &[i64], out: i64) {
+        self.add(&format!("{name}.weight"), weight);
+        self.add(&format!("{name}.bias"), &[out]);
+    }
+
+    fn linear(&mut self, name: &str, input: i64, out: i64) {
+        self.weight_and_bias(name, &[out, input], out);
+    }
+
+    fn norm(&mut self, name: &str, width: i64) {
+        self.weight_and_bias(name, &[width], width);
+    }
+
+    fn attention(&mut self, name: &str, width: i64, inner: i64) {
+        for projection in ["q_proj", "k_proj", "v_proj"] {
+            self.linear(&format!("{name}.{projection}"), width, inner);
+        }
+        self.linear(&format!("{name}.out_proj"), inner, width);
+    }
+
+    /// `widths`: of the input, then of each layer's output.
+    fn mlp(&mut self, name: &str, widths: &[i64]) {
+        for (i, pair) in widths.windows(2).enumerate() {
+            self.linear(&format!("{name}.layers.{i}"), pair[0], pair[1]);
+        }
+    }
+}
+
+/// Reads single sizes, noting each tensor that is not there or has another rank.
+struct Reader<'a> {
+    shapes: &'a Shapes,
+    missing: Vec<String>,
+    misshaped: Vec<String>,
+}
+
+impl Reader<'_> {
+    /// The sizes, and what is impossible about them. Only to be used if nothing is missing, mis-shaped or impossible.
+    fn read(&mut self) -> (Architecture, Vec<String>) {
+        let [dim, _, patch, _] = self.shape("image_encoder.patch_embed.proj.weight");
+        let [_, grid, _, _] = self.shape("image_encoder.pos_embed");
+        let [mlp, _] = self.shape("image_encoder.blocks.0.mlp.lin1.weight");
+        let [_, head_dim] = self.shape("image_encoder.blocks.0.attn.rel_pos_h");
+        let tables: Vec<i64> = (0..self.count("image_encoder.blocks."))
+            .map(|i| self.shape::<2>(&format!("image_encoder.blocks.{i}.attn.rel_pos_h"))[0])
+            .collect();
+        let [embedding, _, _, _] = self.shape("image_encoder.neck.0.weight");
+        let [mask_in_chans, _, _, _] = self.shape("prompt_encoder.mask_downscaling.3.weight");
+        let [decoder_mlp, _] = self.shape("mask_decoder.transformer.layers.0.mlp.lin1.weight");
+        let [decoder_inner, _] = self.shape("mask_decoder.transformer.layers.0.cross_attn_token_to_image.q_proj.weight");
+        let [mask_tokens, _] = self.shape("mask_decoder.mask_tokens.weight");
+        let [iou_head_hidden, _] = self.shape("mask_decoder.iou_prediction_head.layers.0.weight");
+
+        let mut impossible = Vec::new();
+        let mut require = |holds: bool, what: String| {
+            if !holds {
+                impossible.push(what);
+            }
+        };
+        require(dim % head_dim == 0, format!("the encoder's width {dim} is no multiple of its head's width {head_dim}"));
+        require(embedding % DECODER_HEADS == 0, format!("the embedding's width {embedding} is no multiple of {DECODER_HEADS}"));
+        require(
+            decoder_inner % DECODER_HEADS == 0,
+            format!("the cross-attentions' width {decoder_inner} is no multiple of {DECODER_HEADS} heads"),
+        );
+        require(mask_in_chans % 4 == 0, format!("mask_in_chans is {mask_in_chans}, no multiple of 4"));
+        for (i, table) in tables.iter().enumerate() {
+            // Upstream would interpolate a longer table; no published SAM has one, and it may as well be a damaged checkpoint.
+            require(
+                table % 2 == 1 && *table < 2 * grid,
+                format!(
+                    "block {i} has {table} relative positions, expected an odd number up to {} for a grid of {grid}",
+                    2 * grid - 1
+                ),
+            );
+        }
+
+        let windows = tables.iter().map(|table| if *table == 2 * grid - 1 { None } else { Some((table + 1) / 2) }).collect();
+        let sizes = Architecture {
+            image_size: grid * patch,
+            patch,
+            grid,
+            dim,
+            heads: dim / head_dim,
+            mlp,
+            windows,
+            embedding,
+            mask_in_chans,
+            decoder_depth: self.count("mask_decoder.transformer.layers."),
+            decoder_mlp,
+            decoder_inner,
+            mask_tokens,
+            iou_head_depth: self.count("mask_decoder.iou_prediction_head.layers."),
+            iou_head_hidden,
+        };
+        (sizes, impossible)
+    }
+
+    /// A shape of known rank with sizes from 1 to [`MAX_SIZE`]; ones, and a note, where there is no such tensor.
+    fn shape<const RANK: usize>(&mut self, name: &str) -> [i64; RANK] {
+        let Some(found) = self.shapes.get(name) else {
+            self.missing.push(name.into());
+            return [1; RANK];
+        };
+        match <[i64; RANK]>::try_from(found.as_slice()) {
+            Ok(shape) if shape.iter().all(|size| (1..=MAX_SIZE).contains(size)) => shape,
+            _ => {
+                self.misshaped.push(format!("{name} is {found:?}, expected {RANK} sizes from 1 to {MAX_SIZE}"));
+                [1; RANK]
+            }
+        }
+    }
+
+    /// How many numbered parts there are below a prefix: as many as there are numbers, so that a gap shows as missing tensors.
+    fn count(&self, prefix: &str) -> usize {
+        let number = |name: &String| name.strip_prefix(prefix)?.split('.').next()?.parse::<u32>().ok();
+        let numbers: BTreeSet<u32> = self.shapes.range(prefix.to_owned()..).map_while(|(name, _)| number(name)).collect();
+        numbers.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// ViT-B as in upstream's `build_sam_vit_b`.
+    fn vit_b() -> Architecture {
+        let windows = (0..12).map(|i| if [2, 5, 8, 11].contains(&i) { None } else { Some(14) }).collect();
+        Architecture {
+            image_size: 1024,
+            patch: 16,
+            grid: 64,
+            dim: 768,
+            heads: 12,
+            mlp: 3072,
+            windows,
+            embedding: 256,
+            mask_in_chans: 16,
+            decoder_depth: 2,
+            decoder_mlp: 2048,
+            decoder_inner: 128,
+            mask_tokens: 4,
+            iou_head_depth: 3,
+            iou_head_hidden: 256,
+        }
+    }
+
+    #[test]
+    fn reads_every_size_of_vit_b_from_its_shapes() {
+        let shapes = vit_b().expected();
+        assert_eq!(Architecture::of(&shapes), Ok(vit_b()));
+        let encoder = shapes.iter().filter(|(name, _)| name.starts_with("image_encoder."));
+        let parameters: i64 = encoder.map(|(_, shape)| shape.iter().product::<i64>()).sum();
+        assert_eq!(parameters, 89_670_912, "the encoder's published size is 89.7 M");
+    }
+
+    #[test]
+    fn lists_missing_unexpected_and_misshaped_tensors_together() {
+        let mut shapes = vit_b().expected();
+        shapes.remove("image_encoder.neck.1.bias");
+        shapes.insert("optimizer.state".into(), vec![1]);
+        shapes.insert("mask_decoder.iou_token.weight".into(), vec![2, 256]);
+        let error = Architecture::of(&shapes).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "1 missing: image_encoder.neck.1.bias; 1 unexpected: optimizer.state; \
+             1 of the wrong shape: mask_decoder.iou_token.weight is [2, 256], expected [1, 256]"
+        );
+    }
+
+    #[test]
+    fn a_lost_block_shows_as_its_missing_tensors() {
+        let mut shapes = vit_b().expected();
+        shapes.retain(|name, _| !name.starts_with("image_encoder.blocks.3."));
+        let error = Architecture::of(&shapes).unwrap_err().to_string();
+        assert!(error.contains("missing: image_encoder.blocks.3.attn.rel_pos_h"), "{error}");
+    }
+
+    #[test]
+    fn refuses_sizes_that_cannot_be() {
+        for (name, shape, part) in [
+            ("image_encoder.blocks.1.attn.rel_pos_h", vec![28, 64], "block 1 has 28 relative positions"),
+            ("image_encoder.blocks.1.attn.rel_pos_h", vec![129, 64], "expected an odd number up to 127"),
+            ("image_encoder.blocks.0.attn.rel_pos_h", vec![27, 50], "no multiple of its head's width 50"),
+            ("image_encoder.blocks.0.attn.rel_pos_h", vec![27, 0], "expected 2 sizes from 1 to 65536"),
+            ("image_encoder.pos_embed", vec![1, i64::MAX, 1, 768], "expected 4 sizes from 1 to 65536"),
+            ("image_encoder.pos_embed", vec![], "expected 4 sizes"),
+        ] {
+            let mut shapes = vit_b().expected();
+            shapes.insert(name.into(), shape);
+            let error = Architecture::of(&shapes).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn says_which_tensors_another_architecture_lacks() {
+        let error =
+            Architecture::of(&Shapes::from([("layer1.0.conv1.weight".into(), vec![64, 3, 7, 7])])).unwrap_err().to_string();
+        assert!(error.contains("missing: image_encoder.patch_embed.proj.weight, image_encoder.pos_embed"), "{error}");
+    }
+}
