@@ -1,0 +1,212 @@
+use std::{
+    collections::VecDeque,
+    hash::{BuildHasher as _, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::StreamExt as _;
+use lapin::{
+    Acker, Consumer,
+    options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions},
+    types::{FieldTable, ShortString},
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::{
+    BrokerError,
+    server::{Server, Session, queue_name},
+};
+
+const FIRST_DELAY: Duration = Duration::from_millis(200);
+const LONGEST_DELAY: Duration = Duration::from_secs(10);
+
+/// Receives the pool's tokens, at most `prefetch` of them at a time that are neither acknowledged nor given back.
+///
+/// One task connects, declares the queue and consumes. Whatever goes wrong, it begins again from the connection, with growing
+/// pauses, until `shutdown`; an outage is logged once.
+pub fn consume(url: String, pool: String, prefetch: u16, shutdown: CancellationToken) -> Tokens {
+    // One: what waits for the caller beyond that waits in the supervisor, where a lost connection sweeps it away.
+    let (sender, receiver) = mpsc::channel(1);
+    let connected = Arc::new(AtomicBool::new(false));
+    let supervisor = Supervisor {
+        url,
+        pool,
+        prefetch: prefetch.max(1),
+        tokens: sender,
+        connected: connected.clone(),
+        shutdown: shutdown.clone(),
+    };
+    tokio::spawn(supervisor.run());
+    Tokens { receiver, connected, shutdown }
+}
+
+/// The tokens of one pool, as they arrive.
+pub struct Tokens {
+    receiver: mpsc::Receiver<Token>,
+    connected: Arc<AtomicBool>,
+    shutdown: CancellationToken,
+}
+
+impl Tokens {
+    /// The next token; `None` only after shutdown. Cancelling the wait loses no token.
+    pub async fn next(&mut self) -> Option<Token> {
+        loop {
+            let token = tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => None,
+                token = self.receiver.recv() => token,
+            };
+            match token {
+                // The connection it came by is gone, so the broker has it back and will deliver it again.
+                Some(token) if !token.acker.usable() => {}
+                Some(token) => return Some(token),
+                None => break,
+            }
+        }
+        self.receiver.close();
+        while let Some(token) = self.receiver.recv().await {
+            token.give_back().await;
+        }
+        None
+    }
+
+    /// Whether tokens can arrive now.
+    pub fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+}
+
+/// Leave to ask for a job of the pool. The broker keeps it for others until it is acknowledged or given back, or until
+/// the connection ends.
+#[must_use = "a token that is neither acknowledged nor given back takes one place of the prefetch"]
+pub struct Token {
+    acker: Acker,
+    /// The connection stays open, also after shutdown, until the last token that came by it is answered.
+    _session: Arc<Session>,
+}
+
+impl Token {
+    /// Uses the token up. If the connection is gone the broker delivers the token again, which does no harm: a token without
+    /// work finds no job.
+    pub async fn ack(self) {
+        match self.acker.ack(BasicAckOptions::default()).await {
+            Ok(true) => {}
+            Ok(false) => debug!("a token's connection was gone before it was acknowledged"),
+            Err(error) => debug!(%error, "a token was not acknowledged"),
+        }
+    }
+
+    /// Lets the broker deliver the token again, to whoever is next.
+    pub async fn give_back(self) {
+        match self.acker.nack(BasicNackOptions { requeue: true, ..BasicNackOptions::default() }).await {
+            Ok(true) => {}
+            Ok(false) => debug!("a token's connection was gone before it was given back"),
+            Err(error) => debug!(%error, "a token was not given back"),
+        }
+    }
+}
+
+struct Supervisor {
+    url: String,
+    pool: String,
+    prefetch: u16,
+    tokens: mpsc::Sender<Token>,
+    connected: Arc<AtomicBool>,
+    shutdown: CancellationToken,
+}
+
+impl Supervisor {
+    async fn run(self) {
+        let mut failures = 0;
+        while !self.shutdown.is_cancelled() {
+            let outage = tokio::select! {
+                () = self.is_over() => break,
+                begun = self.begin() => match begun {
+                    Ok((session, consumer)) => {
+                        info!(pool = self.pool, server = session.address, "receiving tokens");
+                        failures = 0;
+                        self.connected.store(true, Ordering::Relaxed);
+                        let outage = self.forward(Arc::new(session), consumer).await;
+                        self.connected.store(false, Ordering::Relaxed);
+                        outage
+                    }
+                    Err(error) => Some(error),
+                },
+            };
+            let Some(error) = outage else { break };
+            if failures == 0 {
+                warn!(pool = self.pool, %error, "no tokens arrive until RabbitMQ is back");
+            }
+            tokio::select! {
+                () = self.is_over() => break,
+                () = tokio::time::sleep(delay(failures)) => failures += 1,
+            }
+        }
+    }
+
+    /// Waits until nobody wants tokens any more.
+    async fn is_over(&self) {
+        tokio::select! {
+            () = self.shutdown.cancelled() => {}
+            () = self.tokens.closed() => {}
+        }
+    }
+
+    async fn begin(&self) -> Result<(Session, Consumer), BrokerError> {
+        let queue = queue_name(&self.pool)?;
+        let session = Server::parse(&self.url)?.connect(&format!("consumer of {}", self.pool)).await?;
+        session.declare(&queue).await?;
+        // Before consuming: the client's own buffer has no limit.
+        let qos = session.channel.basic_qos(self.prefetch, BasicQosOptions::default());
+        session.within_limit(qos).await?.map_err(|error| BrokerError::lost(&session.address, &error))?;
+        let consume =
+            session.channel.basic_consume(queue, ShortString::default(), BasicConsumeOptions::default(), FieldTable::default());
+        let consumer = session.within_limit(consume).await?.map_err(|error| BrokerError::lost(&session.address, &error))?;
+        Ok((session, consumer))
+    }
+
+    /// Hands tokens over until the connection, the channel or the consumer ends, and says why; `None` when nobody wants tokens
+    /// any more. It listens to the server also while the caller is busy, so that the end is noticed at once; the prefetch
+    /// bounds what waits here meanwhile.
+    async fn forward(&self, session: Arc<Session>, mut consumer: Consumer) -> Option<BrokerError> {
+        let mut waiting = VecDeque::new();
+        loop {
+            tokio::select! {
+                () = self.is_over() => break,
+                delivery = consumer.next() => match delivery {
+                    Some(Ok(delivery)) => waiting.push_back(Token { acker: delivery.acker, _session: session.clone() }),
+                    Some(Err(error)) => return Some(BrokerError::lost(&session.address, &error)),
+                    // The server cancels a consumer when its queue is deleted.
+                    None => {
+                        let reason = "the server ended the consumer, as it does when the queue is deleted".into();
+                        return Some(BrokerError::Lost { address: session.address.clone(), reason });
+                    }
+                },
+                Ok(place) = self.tokens.reserve(), if !waiting.is_empty() => {
+                    if let Some(token) = waiting.pop_front() {
+                        place.send(token);
+                    }
+                }
+            }
+        }
+        // Cancelled first, or the tokens given back would be delivered here again.
+        drop(consumer);
+        for token in waiting {
+            token.give_back().await;
+        }
+        None
+    }
+}
+
+/// Doubles with each failure; between half of it and all of it, so that a fleet of workers does not come back at once.
+fn delay(failures: u32) -> Duration {
+    let longest = FIRST_DELAY.saturating_mul(1 << failures.min(10)).min(LONGEST_DELAY);
+    let chance = RandomState::new().hash_one(failures) as f64 / u64::MAX as f64;
+    longest.mul_f64(0.5 + chance / 2.0)
+}

@@ -1,0 +1,113 @@
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_sdk_s3::{
+    Client,
+    config::{Builder, RequestChecksumCalculation, ResponseChecksumValidation},
+    primitives::ByteStream,
+};
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use bytes::{Bytes, BytesMut};
+use request::S3Uri;
+
+use crate::{ObjectsConfig, ObjectsError, errors::describe};
+
+/// The first attempt and the retries, within the operation's time limit.
+const ATTEMPTS: u32 = 3;
+/// What is set aside for a body on the word of its announced length, in bytes; more grows as it arrives.
+const MAX_RESERVED: u64 = 64 << 20;
+
+/// A client of one object store. Clones share its connections.
+#[derive(Clone)]
+pub struct Objects {
+    client: Client,
+    body_timeout: Duration,
+}
+
+impl Objects {
+    /// Makes a client; nothing is sent to the store until the first request. Credentials come from the SDK's chain: the
+    /// environment, the profile files, then the roles that Kubernetes, ECS and EC2 lend.
+    pub async fn connect(config: &ObjectsConfig) -> Self {
+        let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(config.connect_timeout)
+            .read_timeout(config.read_timeout)
+            .operation_attempt_timeout(config.attempt_timeout)
+            .operation_timeout(config.operation_timeout)
+            .build();
+        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .http_client(http)
+            .region(Region::new(config.region.clone()))
+            .timeout_config(timeouts)
+            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS));
+        if let Some(endpoint) = &config.endpoint {
+            loader = loader.endpoint_url(endpoint);
+        }
+        // Not every store knows the newer checksums, and a result's SHA-256 is in the ledger anyway.
+        let store = Builder::from(&loader.load().await)
+            .force_path_style(config.path_style)
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            .build();
+        Self { client: Client::from_conf(store), body_timeout: config.attempt_timeout }
+    }
+
+    /// Reads a whole object of at most `limit_bytes` bytes.
+    pub async fn get(&self, uri: &S3Uri, limit_bytes: u64) -> Result<Bytes, ObjectsError> {
+        check_key(uri)?;
+        let request = self.client.get_object().bucket(uri.bucket()).key(uri.key());
+        let object = request.send().await.map_err(|error| ObjectsError::object(uri, error))?;
+        let announced = object.content_length().and_then(|length| u64::try_from(length).ok()).unwrap_or(0);
+        if announced > limit_bytes {
+            return Err(too_large(uri, limit_bytes));
+        }
+        // The client's own limits end with the answer's head.
+        let body = read(uri, object.body, announced, limit_bytes);
+        tokio::time::timeout(self.body_timeout, body).await.unwrap_or_else(|_| {
+            Err(ObjectsError::Unavailable {
+                place: uri.to_string(),
+                reason: format!("the object was not read within {} s", self.body_timeout.as_secs()),
+            })
+        })
+    }
+
+    /// Writes a whole object, replacing what was there.
+    pub async fn put(&self, uri: &S3Uri, body: Bytes, content_type: &str) -> Result<(), ObjectsError> {
+        check_key(uri)?;
+        let request = self.client.put_object().bucket(uri.bucket()).key(uri.key());
+        let request = request.content_type(content_type).body(ByteStream::from(body));
+        request.send().await.map(drop).map_err(|error| ObjectsError::object(uri, error))
+    }
+
+    /// Checks that a bucket exists and the credentials open it.
+    pub async fn check(&self, bucket: &str) -> Result<(), ObjectsError> {
+        let answer = self.client.head_bucket().bucket(bucket).send().await;
+        answer.map(drop).map_err(|error| ObjectsError::bucket(bucket, error))
+    }
+}
+
+/// Reads the body, counting: the announced length can be missing, or a lie.
+async fn read(uri: &S3Uri, mut body: ByteStream, announced: u64, limit: u64) -> Result<Bytes, ObjectsError> {
+    let mut bytes = BytesMut::with_capacity(announced.min(MAX_RESERVED) as usize);
+    while let Some(part) = body.next().await {
+        let part = part.map_err(|error| ObjectsError::Unavailable { place: uri.to_string(), reason: describe(&error) })?;
+        if (bytes.len() + part.len()) as u64 > limit {
+            return Err(too_large(uri, limit));
+        }
+        bytes.extend_from_slice(&part);
+    }
+    Ok(bytes.freeze())
+}
+
+fn too_large(uri: &S3Uri, limit: u64) -> ObjectsError {
+    ObjectsError::TooLarge { uri: uri.to_string(), limit }
+}
+
+/// Some stores and proxies resolve such a key like a path, which would lead to another object, even in another bucket.
+fn check_key(uri: &S3Uri) -> Result<(), ObjectsError> {
+    if uri.key().split('/').any(|part| part == "." || part == "..") {
+        let reason = "a key with a part \".\" or \"..\" means different objects to different stores; rename the object".into();
+        return Err(ObjectsError::Refused { place: uri.to_string(), reason });
+    }
+    Ok(())
+}

@@ -1,0 +1,194 @@
+//! Against a real object store. Each test is a process of its own under nextest, and the environment holds its credentials.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use objects::{Objects, ObjectsConfig, ObjectsError};
+use request::S3Uri;
+use servers::ObjectStore;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+const PLENTY: u64 = 1 << 20;
+
+fn uri(text: &str) -> S3Uri {
+    text.parse().expect("valid")
+}
+
+fn config(endpoint: String) -> ObjectsConfig {
+    ObjectsConfig { endpoint: Some(endpoint), path_style: true, ..ObjectsConfig::default() }
+}
+
+/// A client with these credentials. The chain's first place is the environment.
+async fn client(config: &ObjectsConfig, access_key: &str, secret_key: &str) -> Objects {
+    #[expect(unsafe_code, reason = "the environment is where credentials come from, and no other thread reads it yet")]
+    // SAFETY: the test's own thread is the only one that reads or writes the environment.
+    unsafe {
+        std::env::set_var("AWS_ACCESS_KEY_ID", access_key);
+        std::env::set_var("AWS_SECRET_ACCESS_KEY", secret_key);
+    }
+    Objects::connect(config).await
+}
+
+async fn store() -> Result<(TempDir, ObjectStore, Objects), Box<dyn std::error::Error>> {
+    let dir = tempfile::tempdir()?;
+    let store = ObjectStore::start(dir.path()).await?;
+    store.create_bucket("scans")?;
+    let objects = client(&config(store.endpoint()), store.access_key(), store.secret_key()).await;
+    Ok((dir, store, objects))
+}
+
+#[tokio::test]
+async fn reads_back_what_was_written_under_any_key() -> Outcome {
+    let (_dir, _store, objects) = store().await?;
+    for key in ["x.png", "a b/c d.png", "a+b", "100%", "%2e%2e/x", "früh/人.png", "a/b/c/d", "q?x=1&y=2#z", "...", "'\"<>|"] {
+        let uri = uri(&format!("s3://scans/{key}"));
+        let body = Bytes::from(format!("bytes of {key}"));
+        objects.put(&uri, body.clone(), "image/png").await?;
+        assert_eq!(objects.get(&uri, PLENTY).await?, body, "{key}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn takes_the_key_as_it_stands() -> Outcome {
+    let (_dir, store, objects) = store().await?;
+    objects.put(&uri("s3://scans/a%20b+c/x"), Bytes::from_static(b"1"), "text/plain").await?;
+    assert!(store.dir().join("scans/a%20b+c/x").is_file());
+    Ok(())
+}
+
+#[tokio::test]
+async fn refuses_a_key_that_other_stores_take_for_a_path() -> Outcome {
+    let (_dir, store, objects) = store().await?;
+    for key in ["../other/x", "a/../b", "..", "./x", "a/."] {
+        let uri = uri(&format!("s3://scans/{key}"));
+        let error = objects.put(&uri, Bytes::new(), "text/plain").await.expect_err(key);
+        assert!(matches!(error, ObjectsError::Refused { .. }) && !error.is_transient(), "{error}");
+        assert!(matches!(objects.get(&uri, PLENTY).await, Err(ObjectsError::Refused { .. })), "{key}");
+    }
+    assert_eq!(std::fs::read_dir(store.dir().join("scans"))?.count(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn replaces_an_object() -> Outcome {
+    let (_dir, _store, objects) = store().await?;
+    let uri = uri("s3://scans/x");
+    objects.put(&uri, Bytes::from_static(b"first and longer"), "text/plain").await?;
+    objects.put(&uri, Bytes::from_static(b"second"), "text/plain").await?;
+    assert_eq!(objects.get(&uri, PLENTY).await?, "second");
+    Ok(())
+}
+
+#[tokio::test]
+async fn names_a_missing_object_and_a_missing_bucket() -> Outcome {
+    let (_dir, _store, objects) = store().await?;
+    let error = objects.get(&uri("s3://scans/nothing.png"), PLENTY).await.expect_err("missing");
+    assert!(matches!(error, ObjectsError::NotFound { .. }), "{error:?}");
+    assert!(error.to_string().contains("s3://scans/nothing.png") && !error.is_transient(), "{error}");
+
+    let error = objects.put(&uri("s3://elsewhere/x"), Bytes::new(), "text/plain").await.expect_err("missing");
+    assert!(matches!(error, ObjectsError::NoBucket { .. }), "{error:?}");
+    assert!(error.to_string().contains("bucket elsewhere") && !error.is_transient(), "{error}");
+
+    objects.check("scans").await?;
+    let error = objects.check("elsewhere").await.expect_err("missing");
+    assert!(matches!(error, ObjectsError::NoBucket { .. }), "{error:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn takes_an_object_of_the_limit_and_refuses_a_byte_more() -> Outcome {
+    let (_dir, _store, objects) = store().await?;
+    let uri = uri("s3://scans/x");
+    objects.put(&uri, Bytes::from(vec![7; 100_000]), "image/png").await?;
+    assert_eq!(objects.get(&uri, 100_000).await?.len(), 100_000);
+    let error = objects.get(&uri, 99_999).await.expect_err("too large");
+    assert!(matches!(error, ObjectsError::TooLarge { limit: 99_999, .. }) && !error.is_transient(), "{error}");
+    Ok(())
+}
+
+/// Reads a request without a body.
+async fn read_head(connection: &mut TcpStream) -> std::io::Result<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(connection.read_u8().await?);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn counts_a_body_whose_length_is_not_announced() -> Outcome {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let endpoint = format!("http://{}", listener.local_addr()?);
+    tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await?;
+        read_head(&mut connection).await?;
+        connection.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await?;
+        // It never ends by itself.
+        while connection.write_all(b"5\r\nbytes\r\n").await.is_ok() {}
+        std::io::Result::Ok(())
+    });
+    let objects = client(&config(endpoint), "any", "any").await;
+    let error = objects.get(&uri("s3://scans/x"), 1_000).await.expect_err("endless");
+    assert!(matches!(error, ObjectsError::TooLarge { limit: 1_000, .. }), "{error:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn gives_up_on_a_body_that_stalls() -> Outcome {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let quick =
+        ObjectsConfig { attempt_timeout: Duration::from_millis(500), ..config(format!("http://{}", listener.local_addr()?)) };
+    tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await?;
+        read_head(&mut connection).await?;
+        connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nbytes").await?;
+        // Keeps the connection open until the client closes it.
+        connection.read_u8().await
+    });
+    let error = client(&quick, "any", "any").await.get(&uri("s3://scans/x"), 1_000).await.expect_err("stalled");
+    assert!(matches!(error, ObjectsError::Unavailable { .. }) && error.is_transient(), "{error:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn says_that_wrong_credentials_are_refused() -> Outcome {
+    let (_dir, store, _) = store().await?;
+    for (access_key, secret_key) in [(store.access_key(), "wrong"), ("nobody", store.secret_key())] {
+        let objects = client(&config(store.endpoint()), access_key, secret_key).await;
+        for error in [
+            objects.get(&uri("s3://scans/x"), PLENTY).await.expect_err("refused"),
+            objects.put(&uri("s3://scans/x"), Bytes::new(), "text/plain").await.expect_err("refused"),
+            objects.check("scans").await.expect_err("refused"),
+        ] {
+            assert!(matches!(error, ObjectsError::Denied { .. }) && !error.is_transient(), "{error:?}");
+            assert!(error.to_string().contains("check the credentials") && !error.to_string().contains(secret_key), "{error}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_may_be_tried_again_and_comes_back() -> Outcome {
+    let (_dir, mut store, objects) = store().await?;
+    let uri = uri("s3://scans/x");
+    objects.put(&uri, Bytes::from_static(b"kept"), "text/plain").await?;
+
+    store.stop();
+    let begin = Instant::now();
+    let error = objects.get(&uri, PLENTY).await.expect_err("away");
+    assert!(error.is_transient(), "{error:?}");
+    assert!(error.to_string().contains("Connection refused"), "{error}");
+    assert!(begin.elapsed() < ObjectsConfig::default().operation_timeout);
+
+    store.restart().await?;
+    assert_eq!(objects.get(&uri, PLENTY).await?, "kept");
+    Ok(())
+}
