@@ -123,3 +123,19 @@ async fn reapers_and_workers_that_meet_agree_on_one_outcome() {
     assert_eq!(reaped.len() + accepted.len(), 60, "each job once");
     assert_eq!(fixture.count("SELECT count(*) FROM leases").await, 0);
 }
+
+#[tokio::test]
+async fn a_reaper_passes_over_a_job_whose_worker_is_just_speaking() {
+    let fixture = Fixture::start().await;
+    fixture.submit(1).await;
+    fixture.claim().await;
+    fixture.expire_leases().await;
+    // What a worker's last word locks, and what its heartbeat locks.
+    for held in ["SELECT FROM jobs FOR UPDATE", "SELECT FROM leases FOR UPDATE"] {
+        let mut speaking = fixture.sql.begin().await.unwrap();
+        sqlx::query(held).execute(&mut *speaking).await.unwrap();
+        assert_eq!(fixture.ledger.reap().await.unwrap(), [], "{held}");
+        speaking.rollback().await.unwrap();
+    }
+    assert_eq!(fixture.ledger.reap().await.unwrap().len(), 1);
+}
