@@ -1,0 +1,90 @@
+//! The HTTP API. Its OpenAPI document is made from this code and served at /openapi.json.
+
+mod errors;
+mod from_ledger;
+mod lines;
+mod manifest;
+mod observe;
+mod read;
+mod submit;
+pub mod types;
+
+use std::sync::{Arc, OnceLock};
+
+use axum::{
+    Json, Router,
+    extract::FromRequestParts,
+    http::{Method, StatusCode, Uri},
+    middleware,
+    routing::get,
+};
+use ledger::Ledger;
+use tokio::sync::{Notify, Semaphore};
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+pub use self::errors::ApiError;
+use crate::metrics::Metrics;
+
+/// What every request may use. Clones share it.
+#[derive(Clone)]
+pub struct Api {
+    /// Empty until Postgres was reached for the first time: the process answers, with 503, from its first moment on.
+    pub ledger: Arc<OnceLock<Ledger>>,
+    /// Uploads at a time: each holds a connection to Postgres as long as it lasts, and reading must stay possible.
+    pub uploads: Arc<Semaphore>,
+    /// The largest manifest.
+    pub max_manifest_bytes: u64,
+    /// Wakes the relay when a batch was submitted.
+    pub submitted: Arc<Notify>,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+impl Api {
+    fn ledger(&self) -> Result<&Ledger, ApiError> {
+        self.ledger.get().ok_or_else(|| ApiError::unavailable("the dispatcher has not reached Postgres yet: try again"))
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "dotmask",
+    description = "A few dots in, a mask out: batches of images, segmented by a pool of workers."
+))]
+struct Document;
+
+/// Every route of the API, its document, and answers in JSON for all that is none.
+pub fn router(api: Api) -> Router {
+    let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(submit::submit_batch))
+        .routes(routes!(read::batch))
+        .routes(routes!(read::jobs))
+        .routes(routes!(read::job))
+        .routes(routes!(read::pools))
+        .split_for_parts();
+    let document = Arc::new(document);
+    router.route("/openapi.json", get(async move || Json(document))).with_state(api)
+}
+
+/// Answers what no route answers, and counts every request. To be called once all routes are together.
+pub fn finish(router: Router, metrics: Metrics) -> Router {
+    router
+        .fallback(async |uri: Uri| {
+            ApiError::new(StatusCode::NOT_FOUND, format!("there is no {}; /openapi.json lists what there is", uri.path()))
+        })
+        .method_not_allowed_fallback(async |method: Method, uri: Uri| {
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} cannot be asked for with {method}", uri.path()))
+        })
+        .layer(middleware::from_fn_with_state(metrics, observe::observe))
+}
+
+/// A part of the path; a bad one is answered in JSON.
+#[derive(FromRequestParts)]
+#[from_request(via(axum::extract::Path), rejection(ApiError))]
+struct Path<T>(T);
+
+/// The query; a bad one is answered in JSON.
+#[derive(FromRequestParts)]
+#[from_request(via(axum::extract::Query), rejection(ApiError))]
+struct Query<T>(T);

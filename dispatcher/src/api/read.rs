@@ -1,0 +1,57 @@
+use axum::{Json, extract::State, http::StatusCode};
+use uuid::Uuid;
+
+use super::{
+    Api, ApiError, Path, Query,
+    types::{Batch, ErrorBody, Job, Jobs, JobsQuery, Pools},
+};
+
+/// Jobs in one answer where the client does not say.
+const DEFAULT_LIMIT: u32 = 100;
+/// Jobs in one answer at most: with a thousand points each, still some tens of megabytes.
+const MAX_LIMIT: u32 = 1_000;
+
+/// A batch and its jobs by state.
+#[utoipa::path(get, path = "/v1/batches/{id}", params(("id" = Uuid, Path, description = "The batch")), responses(
+    (status = 200, body = Batch), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub async fn batch(State(api): State<Api>, Path(id): Path<Uuid>) -> Result<Json<Batch>, ApiError> {
+    let batch = api.ledger()?.batch(id).await?.ok_or_else(|| no_batch(id))?;
+    Ok(Json(batch.into()))
+}
+
+/// A batch's jobs by line, a page at a time.
+#[utoipa::path(get, path = "/v1/batches/{id}/jobs", params(("id" = Uuid, Path, description = "The batch"), JobsQuery), responses(
+    (status = 200, body = Jobs), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub async fn jobs(State(api): State<Api>, Path(id): Path<Uuid>, Query(query): Query<JobsQuery>) -> Result<Json<Jobs>, ApiError> {
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, format!("limit is {limit}, expected 1 to {MAX_LIMIT}")));
+    }
+    let ledger = api.ledger()?;
+    let jobs: Vec<Job> = ledger.jobs(id, query.after, limit).await?.into_iter().map(Into::into).collect();
+    if jobs.is_empty() && ledger.batch(id).await?.is_none() {
+        return Err(no_batch(id));
+    }
+    let next_after = jobs.last().filter(|_| jobs.len() == limit as usize).map(|job| job.line);
+    Ok(Json(Jobs { jobs, next_after }))
+}
+
+/// One job.
+#[utoipa::path(get, path = "/v1/jobs/{id}", params(("id" = Uuid, Path, description = "The job")), responses(
+    (status = 200, body = Job), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub async fn job(State(api): State<Api>, Path(id): Path<Uuid>) -> Result<Json<Job>, ApiError> {
+    let not_found = || ApiError::new(StatusCode::NOT_FOUND, format!("there is no job {id}"));
+    let job = api.ledger()?.job(id).await?.ok_or_else(not_found)?;
+    Ok(Json(job.into()))
+}
+
+/// Every pool with its open jobs.
+#[utoipa::path(get, path = "/v1/pools", responses((status = 200, body = Pools), (status = 503, body = ErrorBody)))]
+pub async fn pools(State(api): State<Api>) -> Result<Json<Pools>, ApiError> {
+    let pools = api.ledger()?.pools().await?.into_iter().map(Into::into).collect();
+    Ok(Json(Pools { pools }))
+}
+
+fn no_batch(id: Uuid) -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, format!("there is no batch {id}"))
+}

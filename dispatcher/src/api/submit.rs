@@ -1,0 +1,79 @@
+use std::{collections::BTreeSet, ops::RangeInclusive};
+
+use axum::{
+    Json,
+    body::Body,
+    extract::State,
+    http::{HeaderMap, StatusCode, header::CONTENT_LENGTH},
+};
+use ledger::NewBatch;
+
+use super::{
+    Api, ApiError, Query,
+    manifest::{Manifest, too_large, unknown_pool},
+    types::{BatchQuery, ErrorBody, SubmittedBatch},
+};
+
+/// The longest name a batch may have.
+const MAX_NAME_CHARS: usize = 200;
+/// The priorities a batch may have.
+const PRIORITIES: RangeInclusive<i16> = -100..=100;
+
+/// Submits a batch: every line becomes a job, or, if any line is bad, none does and each bad one is named.
+#[utoipa::path(post, path = "/v1/batches", params(BatchQuery),
+    request_body(content = String, content_type = "application/x-ndjson", description =
+        "One JSON object a line: image (s3://bucket/key), points ([[x, y, 1 or 0], ...]), and if wanted id, pool, parameters"),
+    responses((status = 201, body = SubmittedBatch), (status = 400, body = ErrorBody), (status = 408, body = ErrorBody),
+        (status = 413, body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub async fn submit_batch(
+    State(api): State<Api>,
+    Query(query): Query<BatchQuery>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<SubmittedBatch>), ApiError> {
+    let announced_bytes: Option<u64> = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if announced_bytes.is_some_and(|bytes| bytes > api.max_manifest_bytes) {
+        return Err(too_large(api.max_manifest_bytes));
+    }
+    check(&query)?;
+    let ledger = api.ledger()?;
+    let _place = api.uploads.try_acquire().map_err(|_| {
+        ApiError::unavailable("as many manifests as this dispatcher takes at a time are being uploaded: try again")
+    })?;
+    let pools: BTreeSet<String> = ledger.pools().await?.into_iter().map(|pool| pool.name).collect();
+    let pool = choose_pool(query.pool, &pools)?;
+
+    let writer = ledger.begin_batch(NewBatch { name: query.name, pool: pool.clone(), priority: query.priority }).await?;
+    let writer =
+        Manifest::new(writer, pools).read(body, api.max_manifest_bytes).await.inspect_err(|_| api.metrics.record_refused())?;
+    let batch = writer.commit().await?;
+
+    api.submitted.notify_one();
+    api.metrics.record_submitted(&pool, batch.jobs);
+    tracing::info!(batch.id = %batch.id, batch.jobs = batch.jobs, pool, "batch submitted");
+    Ok((StatusCode::CREATED, Json(batch.into())))
+}
+
+fn check(query: &BatchQuery) -> Result<(), ApiError> {
+    let refuse = |error: String| Err(ApiError::new(StatusCode::BAD_REQUEST, error));
+    let is_name = |name: &String| (1..=MAX_NAME_CHARS).contains(&name.chars().count()) && !name.chars().any(char::is_control);
+    if !query.name.as_ref().is_none_or(is_name) {
+        return refuse(format!("the name is not usable, expected 1 to {MAX_NAME_CHARS} characters and no control character"));
+    }
+    if !PRIORITIES.contains(&query.priority) {
+        return refuse(format!("priority is {}, expected {} to {}", query.priority, PRIORITIES.start(), PRIORITIES.end()));
+    }
+    Ok(())
+}
+
+/// The pool asked for, or the only one there is.
+fn choose_pool(asked: Option<String>, pools: &BTreeSet<String>) -> Result<String, ApiError> {
+    let error = match (asked, pools.first()) {
+        (Some(pool), _) if pools.contains(&pool) => return Ok(pool),
+        (None, Some(only)) if pools.len() == 1 => return Ok(only.clone()),
+        (Some(pool), _) => unknown_pool(&pool, pools),
+        (None, _) => "which pool? there are several".into(),
+    };
+    let body = ErrorBody { error, pools: pools.iter().cloned().collect(), ..ErrorBody::default() };
+    Err(ApiError::with_body(StatusCode::BAD_REQUEST, body))
+}

@@ -1,0 +1,175 @@
+//! The command line and the environment, typed and checked whole before anything starts.
+#![expect(clippy::doc_markdown, reason = "these comments are the help's text, where a backtick would be shown as one")]
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, value_parser};
+use reqwest::Url;
+use telemetry::LogFormat;
+use uuid::Uuid;
+
+/// Takes batches of segmentation requests, keeps the workers supplied, and tells how each job fares.
+///
+/// Exit codes: 0 done; 1 failed; 2 usage or bad input; 3 server not reachable; 4 (watch) a job did not succeed.
+#[derive(Parser)]
+#[command(version, max_term_width = 120)]
+pub struct Cli {
+    /// How log lines look on stderr: text or json. DOTMASK_LOG filters them, e.g. info,ledger=debug.
+    #[arg(long, env = "DOTMASK_LOG_FORMAT", value_name = "FORMAT", default_value_t, global = true)]
+    pub log_format: LogFormat,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Serve the HTTP API and keep the queues supplied until told to stop.
+    Serve(ServeArgs),
+    /// Bring the database up to date and exit; several may do so at once.
+    Migrate(PostgresArgs),
+    /// Send a manifest (JSON lines) as one batch and print the batch's id.
+    Submit(SubmitArgs),
+    /// Show a batch's progress until it is done, then its jobs.
+    Watch(WatchArgs),
+}
+
+/// Where Postgres is.
+#[derive(Args)]
+pub struct PostgresArgs {
+    /// postgres://user:password@host:port/database. Give it in the environment: arguments are visible to others.
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: String,
+}
+
+/// `dispatcher serve`.
+#[derive(Args)]
+pub struct ServeArgs {
+    /// Where Postgres is.
+    #[command(flatten)]
+    pub postgres: PostgresArgs,
+    /// amqp://user:password@host:port/vhost. Give it in the environment: arguments are visible to others.
+    #[arg(long, env = "AMQP_URL", value_name = "URL", hide_env_values = true)]
+    pub amqp_url: String,
+    /// Address and port of the API, and of /metrics, /healthz and /readyz.
+    #[arg(long, env = "DOTMASK_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// The pools to declare at start, separated by commas. A pool once declared stays; a batch for any other is refused.
+    #[arg(long, env = "DOTMASK_POOLS", value_name = "POOLS", value_delimiter = ',', required = true)]
+    pub pools: Vec<String>,
+    /// Bring the database up to date before serving.
+    #[arg(long, env = "DOTMASK_MIGRATE")]
+    pub migrate: bool,
+    /// The most connections to Postgres. Half of them may be taken by uploads of manifests; further uploads are asked to come back.
+    #[arg(long, env = "DOTMASK_POSTGRES_CONNECTIONS", value_name = "N", default_value_t = 16, value_parser = value_parser!(u32).range(4..=1_000))]
+    pub postgres_connections: u32,
+    /// The largest manifest, in bytes. Larger ones hold one Postgres transaction open for longer.
+    #[arg(long, env = "DOTMASK_MAX_MANIFEST_BYTES", value_name = "BYTES", default_value_t = 2 << 30)]
+    pub max_manifest_bytes: u64,
+    /// Seconds between looks for workers that are lost. Fewer give their jobs to others sooner, for one query each.
+    #[arg(long, env = "DOTMASK_REAP_SECONDS", value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    pub reap_seconds: Duration,
+    /// Seconds between comparisons of jobs due with tokens queued. Fewer heal a lost queue and begin retries sooner, for one query
+    /// and one look at each queue.
+    #[arg(long, env = "DOTMASK_RECONCILE_SECONDS", value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    pub reconcile_seconds: Duration,
+}
+
+/// Where the dispatcher's API is.
+#[derive(Args)]
+pub struct ServerArgs {
+    /// URL of the dispatcher's API.
+    #[arg(long, env = "DOTMASK_SERVER", value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = server_url)]
+    pub server: Url,
+}
+
+/// `dispatcher submit`.
+#[derive(Args)]
+pub struct SubmitArgs {
+    /// The manifest: one JSON object a line, e.g. {"image": "s3://scans/a.png", "points": [[120, 80, 1]]}. "-" reads stdin.
+    pub manifest: PathBuf,
+    /// The pool of every line that names none. Not needed where the dispatcher has only one.
+    #[arg(long)]
+    pub pool: Option<String>,
+    /// Your own name for the batch.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Jobs of a higher priority are taken before all others of their pool, -100 to 100.
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    pub priority: i16,
+    /// Stay and show the batch's progress, as `dispatcher watch` does.
+    #[arg(long)]
+    pub watch: bool,
+    /// Where the dispatcher is.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `dispatcher watch`.
+#[derive(Args)]
+pub struct WatchArgs {
+    /// The batch's id, as `dispatcher submit` printed it.
+    pub batch: Uuid,
+    /// Print each job as one line of JSON instead of a table, however many there are.
+    #[arg(long)]
+    pub json: bool,
+    /// Print the table of a batch of any size; otherwise only up to 50 jobs are listed.
+    #[arg(long)]
+    pub all: bool,
+    /// Where the dispatcher is.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
+    if (0.1..=3_600.0).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err("expected 0.1 to 3600 seconds".into())
+    }
+}
+
+fn server_url(text: &str) -> Result<Url, String> {
+    let url: Url = text.parse().map_err(|error| format!("{error}; expected http://host:port"))?;
+    match url.scheme() {
+        "http" | "https" if url.has_host() => Ok(url),
+        _ => Err("expected http://host:port or https://host:port".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn refusal(arguments: &[&str]) -> String {
+        Cli::try_parse_from(["dispatcher"].iter().chain(arguments)).err().expect("must be refused").to_string()
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn refuses_bad_values_and_says_what_was_expected() {
+        assert!(refusal(&["watch", "42"]).contains("<BATCH>"));
+        assert!(
+            refusal(&["watch", "0199b1f0-0000-7000-8000-000000000000", "--server", "localhost:8080"]).contains("expected http")
+        );
+        let serve = ["serve", "--database-url", "postgres://x", "--amqp-url", "amqp://x", "--pools", "gpu"];
+        assert!(refusal(&[&serve[..], &["--reap-seconds", "0"]].concat()).contains("0.1 to 3600"));
+        assert!(refusal(&[&serve[..], &["--listen", "8080"]].concat()).contains("--listen"));
+        assert!(refusal(&[&serve[..], &["--log-format", "xml"]].concat()).contains("expected text or json"));
+        assert!(refusal(&serve[..5]).contains("--pools"));
+    }
+
+    #[test]
+    fn never_shows_a_password_in_its_help() {
+        let help = Cli::command().find_subcommand_mut("serve").expect("exists").render_long_help().to_string();
+        assert!(help.contains("[env: DATABASE_URL]") && help.contains("[env: AMQP_URL]"), "{help}");
+    }
+}

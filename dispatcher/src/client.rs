@@ -1,0 +1,213 @@
+//! The API from the other side: what `submit` and `watch` ask, with the server's own types.
+
+use std::{path::PathBuf, time::Duration};
+
+use futures_util::TryFutureExt;
+use reqwest::{Body, Response, StatusCode, Url};
+use serde::{Serialize, de::DeserializeOwned};
+use telemetry::Backoff;
+use uuid::Uuid;
+
+use crate::{
+    Exit,
+    api::types::{Batch, BatchQuery, ErrorBody, Jobs, JobsQuery, Pools, SubmittedBatch},
+};
+
+/// A dispatcher on this network connects in milliseconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// For every answer but an upload's, which takes as long as it takes.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Talks to one dispatcher.
+pub struct Client {
+    http: reqwest::Client,
+    server: Url,
+}
+
+/// Why there is no good answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody answers there.
+    #[error("cannot reach the dispatcher at {server}: {reason}")]
+    Unreachable {
+        /// Where it was looked for.
+        server: Url,
+        /// What the network said.
+        reason: String,
+    },
+    /// It answers that it cannot answer now.
+    #[error("the dispatcher at {server} is not ready: {reason}")]
+    NotReady {
+        /// Which one.
+        server: Url,
+        /// What it waits for.
+        reason: String,
+    },
+    /// The request is wrong.
+    #[error("{}", .0.error)]
+    Refused(Box<ErrorBody>),
+    /// The manifest cannot be read on this side.
+    #[error("cannot read the manifest {}: {reason}", path.display())]
+    Manifest {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// The upload began and its answer never came.
+    #[error("the connection to {server} broke during the upload: {reason}; it is not known whether the batch was submitted")]
+    Interrupted {
+        /// Which dispatcher.
+        server: Url,
+        /// What the network said.
+        reason: String,
+    },
+    /// An answer that no dispatcher of this version gives.
+    #[error("the dispatcher at {server} answered with an error ({status}): {reason}")]
+    Broken {
+        /// Which one.
+        server: Url,
+        /// The HTTP status.
+        status: StatusCode,
+        /// The body's text, shortened.
+        reason: String,
+    },
+}
+
+impl ClientError {
+    /// What the process ends with.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Unreachable { .. } | Self::NotReady { .. } => Exit::Unreachable,
+            Self::Refused(_) | Self::Manifest { .. } => Exit::BadInput,
+            Self::Interrupted { .. } | Self::Broken { .. } => Exit::Failed,
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Unreachable { .. } => {
+                Some("is `dispatcher serve` running there? --server or DOTMASK_SERVER says where to look".into())
+            }
+            Self::NotReady { server, .. } => {
+                Some(format!("{}/readyz says what it waits for", server.as_str().trim_end_matches('/')))
+            }
+            Self::Refused(body) if !body.lines.is_empty() => {
+                Some("correct these lines and submit the whole manifest again".into())
+            }
+            Self::Refused(body) if !body.pools.is_empty() => Some(format!("--pool takes one of: {}", body.pools.join(", "))),
+            _ => None,
+        }
+    }
+
+    /// Whether the same request may work in a moment and is harmless to repeat.
+    fn may_pass(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::NotReady { .. })
+    }
+}
+
+impl Client {
+    /// For the dispatcher at that URL; nothing is sent yet.
+    pub fn new(server: Url) -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).build()?;
+        Ok(Self { http, server })
+    }
+
+    /// Every pool.
+    pub async fn pools(&self) -> Result<Pools, ClientError> {
+        self.get("v1/pools", &()).await
+    }
+
+    /// A batch and its counts.
+    pub async fn batch(&self, id: Uuid) -> Result<Batch, ClientError> {
+        self.get(&format!("v1/batches/{id}"), &()).await
+    }
+
+    /// A page of a batch's jobs.
+    pub async fn jobs(&self, batch: Uuid, query: &JobsQuery) -> Result<Jobs, ClientError> {
+        self.get(&format!("v1/batches/{batch}/jobs"), query).await
+    }
+
+    /// Sends a manifest as one batch. Never repeated: an answer that was lost may have been a success.
+    pub async fn submit(&self, query: &BatchQuery, manifest: Body) -> Result<SubmittedBatch, ClientError> {
+        let request = self.http.post(self.url("v1/batches")).query(query).body(manifest);
+        let response = request.send().await.map_err(|error| {
+            if error.is_connect() {
+                return self.unreachable(&error);
+            }
+            ClientError::Interrupted { server: self.server.clone(), reason: innermost(&error) }
+        })?;
+        self.read(response).await
+    }
+
+    /// Repeats `ask` with back-off while the dispatcher is away, at most for `patience`. `say` hears of it once, and once of its end.
+    pub async fn patiently<T>(
+        &self,
+        patience: Duration,
+        say: impl Fn(&str),
+        mut ask: impl AsyncFnMut() -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(3));
+        let start = tokio::time::Instant::now();
+        let mut said = false;
+        loop {
+            let error = match ask().await {
+                Err(error) if error.may_pass() && start.elapsed() < patience => error,
+                settled => {
+                    if said && settled.is_ok() {
+                        say("the dispatcher answers again");
+                    }
+                    return settled;
+                }
+            };
+            if !said {
+                say(&format!("{error}; trying again for {} s", patience.as_secs()));
+                said = true;
+            }
+            tokio::time::sleep(backoff.next_wait()).await;
+        }
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str, query: &impl Serialize) -> Result<T, ClientError> {
+        let request = self.http.get(self.url(path)).query(query).timeout(ANSWER_TIMEOUT);
+        let response = request.send().map_err(|error| self.unreachable(&error)).await?;
+        self.read(response).await
+    }
+
+    async fn read<T: DeserializeOwned>(&self, response: Response) -> Result<T, ClientError> {
+        let status = response.status();
+        let body = response.bytes().await.map_err(|error| self.unreachable(&error))?;
+        let broken = || ClientError::Broken {
+            server: self.server.clone(),
+            status,
+            reason: String::from_utf8_lossy(&body).chars().take(300).collect(),
+        };
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(|_| broken());
+        }
+        let refusal: ErrorBody = serde_json::from_slice(&body).map_err(|_| broken())?;
+        Err(match status {
+            StatusCode::SERVICE_UNAVAILABLE => ClientError::NotReady { server: self.server.clone(), reason: refusal.error },
+            status if status.is_client_error() => ClientError::Refused(Box::new(refusal)),
+            _ => broken(),
+        })
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}/{path}", self.server.as_str().trim_end_matches('/'))
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> ClientError {
+        ClientError::Unreachable { server: self.server.clone(), reason: innermost(error) }
+    }
+}
+
+/// The cause that says most: the layers above it only repeat the URL.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    if error.is_timeout() { "no answer in time".into() } else { cause.to_string() }
+}

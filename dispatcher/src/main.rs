@@ -1,0 +1,88 @@
+//! The dispatcher: takes batches in over HTTP, keeps every pool's queue supplied with tokens, and takes jobs back from lost workers.
+//! The same binary is the client that submits a batch and watches it.
+
+mod api;
+mod cli;
+mod client;
+mod metrics;
+mod serve;
+mod submit;
+mod tasks;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{
+    cli::{Cli, Command},
+    client::ClientError,
+};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli).await {
+        Ok(code) => code.into(),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            if let Some(hint) = error.downcast_ref::<ClientError>().and_then(ClientError::hint) {
+                eprintln!("hint: {hint}");
+            }
+            exit(&error).into()
+        }
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<Exit> {
+    telemetry::init_logs(cli.log_format)?;
+    // reqwest is built without a TLS provider of its own. This is the process's first call, so none is installed yet.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match cli.command {
+        Command::Serve(args) => serve::run(args).await,
+        Command::Migrate(args) => serve::migrate(&args).await,
+        Command::Submit(args) => submit::run(args).await,
+        Command::Watch(args) => watch::run(args).await,
+    }
+}
+
+fn exit(error: &anyhow::Error) -> Exit {
+    use broker::BrokerError;
+    use ledger::LedgerError;
+    if let Some(error) = error.downcast_ref::<ClientError>() {
+        return error.exit();
+    }
+    let is_bad_url = matches!(error.downcast_ref(), Some(BrokerError::Url { .. }));
+    match error.downcast_ref() {
+        Some(LedgerError::Url { .. } | LedgerError::PoolName { .. }) => Exit::BadInput,
+        _ if is_bad_url => Exit::BadInput,
+        _ => Exit::Failed,
+    }
+}
+
+/// What the process ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    /// 0
+    Done,
+    /// 1
+    Failed,
+    /// 2, also clap's
+    BadInput,
+    /// 3
+    Unreachable,
+    /// 4
+    JobsDidNotSucceed,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::BadInput => 2,
+            Exit::Unreachable => 3,
+            Exit::JobsDidNotSucceed => 4,
+        })
+    }
+}

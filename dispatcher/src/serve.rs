@@ -1,0 +1,103 @@
+//! `dispatcher serve` and `dispatcher migrate`.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use anyhow::Context;
+use ledger::{Ledger, LedgerError};
+use telemetry::Health;
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, Semaphore},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Exit,
+    api::{self, Api},
+    cli::{PostgresArgs, ServeArgs},
+    metrics::Metrics,
+    tasks::Tasks,
+};
+
+/// Requests under way when the process is told to stop have so long to finish.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Serves until SIGTERM or SIGINT.
+pub async fn run(args: ServeArgs) -> anyhow::Result<Exit> {
+    broker::check_url(&args.amqp_url)?;
+    let shutdown = telemetry::termination()?;
+    let registry = telemetry::registry(env!("CARGO_PKG_VERSION"));
+    let metrics = Metrics::new(&registry)?;
+    let health = Health::new(&["postgres", "rabbitmq"]);
+    let api = Api {
+        ledger: Arc::new(OnceLock::new()),
+        uploads: Arc::new(Semaphore::new(args.postgres_connections as usize / 2)),
+        max_manifest_bytes: args.max_manifest_bytes,
+        submitted: Arc::new(Notify::new()),
+        metrics: metrics.clone(),
+    };
+
+    let listener = TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
+    tracing::info!(address = %listener.local_addr()?, "listening");
+    let router = api::finish(api::router(api.clone()).merge(telemetry::routes(registry, health.clone())), metrics.clone());
+    let server = telemetry::serve(listener, router, shutdown.clone(), DRAIN);
+    let background = async {
+        // The server must not outlive a part that cannot start.
+        let outcome = supply(args, api, metrics, health, shutdown.clone()).await;
+        shutdown.cancel();
+        outcome
+    };
+    let (http, background) = tokio::join!(server, background);
+    background?;
+    http.context("the HTTP server ended")?;
+    tracing::info!("stopped");
+    Ok(Exit::Done)
+}
+
+/// Reaches Postgres, however long that takes, and runs the tasks until `shutdown`.
+async fn supply(args: ServeArgs, api: Api, metrics: Metrics, health: Health, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let prepared = telemetry::retry_until_ready("postgres", &shutdown, may_come, async || {
+        let prepared = prepare(&args).await;
+        health.set("postgres", prepared.as_ref().map(|_| ()).map_err(ToString::to_string));
+        prepared
+    });
+    let Some(ledger) = prepared.await.transpose()? else { return Ok(()) };
+    let ledger = api.ledger.get_or_init(|| ledger).clone();
+    tracing::info!(pools = args.pools.join(","), "ready to take batches in");
+    let tasks = Tasks { ledger, amqp_url: args.amqp_url, outbox_filled: api.submitted, metrics, health, shutdown };
+    tasks.spawn(args.reap_seconds, args.reconcile_seconds).join_all().await;
+    Ok(())
+}
+
+async fn prepare(args: &ServeArgs) -> Result<Ledger, LedgerError> {
+    let ledger = Ledger::connect(&args.postgres.database_url, args.postgres_connections).await?;
+    if args.migrate {
+        ledger.migrate().await?;
+    }
+    for pool in &args.pools {
+        ledger.declare_pool(pool).await?;
+    }
+    Ok(ledger)
+}
+
+/// Whether waiting may help: Postgres may start later, and another process may be about to migrate.
+fn may_come(error: &LedgerError) -> bool {
+    error.is_transient() || matches!(error, LedgerError::NotMigrated { .. })
+}
+
+/// Brings the database up to date.
+pub async fn migrate(args: &PostgresArgs) -> anyhow::Result<Exit> {
+    let shutdown = telemetry::termination()?;
+    let migrated = telemetry::retry_until_ready("postgres", &shutdown, may_come, async || {
+        Ledger::connect(&args.database_url, 2).await?.migrate().await
+    });
+    match migrated.await {
+        Some(outcome) => outcome?,
+        None => return Ok(Exit::Failed),
+    }
+    tracing::info!("the database is up to date");
+    Ok(Exit::Done)
+}

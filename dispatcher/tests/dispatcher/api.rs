@@ -1,0 +1,117 @@
+//! What the API answers.
+
+use std::time::Duration;
+
+use ledger::{ErrorClass, Finalised, JobFailure, JobResult};
+
+use crate::support::{System, manifest};
+
+#[tokio::test]
+async fn takes_a_batch_in_and_tells_how_its_jobs_fare() {
+    let system = System::start().await;
+    let dispatcher = &system.dispatcher;
+    let submitted = dispatcher.post("/v1/batches?pool=gpu&name=first%20try", manifest(3)).await;
+    assert_eq!(submitted.json["jobs"], 3);
+    let id = submitted.id();
+
+    // One succeeds, one fails for good, one waits.
+    let ttl = Duration::from_mins(1);
+    let job = system.ledger.claim("gpu", "worker-1", ttl).await.unwrap().unwrap();
+    let result = JobResult { artifacts: Vec::new(), iou: 0.9, best_step: 7, seconds: 1.5 };
+    assert_eq!(system.ledger.finalise(&job.lease, &result).await.unwrap(), Finalised::Accepted);
+    let succeeded = job.lease.job_id;
+    let job = system.ledger.claim("gpu", "worker-1", ttl).await.unwrap().unwrap();
+    let failure = JobFailure { class: ErrorClass::Permanent, message: "no such object".into() };
+    assert_eq!(system.ledger.fail(&job.lease, &failure).await.unwrap(), Finalised::Accepted);
+
+    let batch = dispatcher.get(&format!("/v1/batches/{id}")).await.json;
+    assert_eq!((batch["name"].as_str(), batch["pool"].as_str()), (Some("first try"), Some("gpu")));
+    let counts = &batch["counts"];
+    assert_eq!((&counts["queued"], &counts["succeeded"], &counts["failed"]), (&1.into(), &1.into(), &1.into()), "{batch}");
+
+    let first = dispatcher.get(&format!("/v1/batches/{id}/jobs?limit=2")).await.json;
+    let lines: Vec<u64> = first["jobs"].as_array().unwrap().iter().map(|job| job["line"].as_u64().unwrap()).collect();
+    assert_eq!((lines, first["next_after"].as_u64()), (vec![1, 2], Some(2)));
+    let last = dispatcher.get(&format!("/v1/batches/{id}/jobs?limit=2&after=2")).await.json;
+    assert_eq!((last["jobs"].as_array().unwrap().len(), &last["next_after"]), (1, &serde_json::Value::Null));
+
+    let job = dispatcher.get(&format!("/v1/jobs/{succeeded}")).await.json;
+    assert_eq!((job["state"].as_str(), job["result"]["best_step"].as_i64()), (Some("succeeded"), Some(7)), "{job}");
+    assert_eq!(job["points"], serde_json::json!([[10.0, 20.0, 1.0], [30.0, 40.0, 0.0]]));
+
+    let pools = dispatcher.get("/v1/pools").await.json;
+    assert_eq!((&pools["pools"][1]["name"], &pools["pools"][1]["queued"]), (&"gpu".into(), &1.into()), "{pools}");
+    let metrics = dispatcher.get("/metrics").await.json;
+    let expected = [
+        r#"dotmask_dispatcher_submitted_jobs_total{pool="gpu"} 3"#,
+        r#"dotmask_dispatcher_requests_total{method="GET",route="/v1/jobs/{id}",status="200"} 1"#,
+    ];
+    for line in expected {
+        assert!(metrics.as_str().unwrap().contains(line), "{line} in {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn answers_every_error_in_json() {
+    let system = System::start().await;
+    let dispatcher = &system.dispatcher;
+    let nobody = "0199b1f0-0000-7000-8000-000000000000";
+    let cases = [
+        ("/v2/batches".to_owned(), 404, "/openapi.json lists"),
+        ("/v1/batches".into(), 405, "GET"),
+        (format!("/v1/batches/{nobody}"), 404, nobody),
+        (format!("/v1/batches/{nobody}/jobs"), 404, nobody),
+        (format!("/v1/jobs/{nobody}"), 404, nobody),
+        ("/v1/batches/42".into(), 400, "42"),
+        (format!("/v1/batches/{nobody}/jobs?limit=many"), 400, "limit"),
+        (format!("/v1/batches/{nobody}/jobs?limit=1001"), 400, "expected 1 to 1000"),
+        (format!("/v1/batches/{nobody}/jobs?afetr=5"), 400, "afetr"),
+        (format!("/v1/batches/{nobody}/jobs?after=18446744073709551615"), 404, nobody),
+    ];
+    for (path, status, part) in cases {
+        let answer = dispatcher.get(&path).await;
+        assert_eq!(answer.status, status, "{path}: {answer:?}");
+        assert!(answer.error().contains(part), "{path}: {answer:?}");
+    }
+    let cases = [
+        ("/v1/batches?pool=tpu", 400, "pool \"tpu\" is unknown, expected one of: cpu, gpu"),
+        ("/v1/batches", 400, "which pool? there are several"),
+        ("/v1/batches?pool=gpu&name=", 400, "name"),
+        ("/v1/batches?pool=gpu&priority=101", 400, "expected -100 to 100"),
+        ("/v1/pools", 405, "POST"),
+    ];
+    for (path, status, part) in cases {
+        let answer = dispatcher.post(path, manifest(1)).await;
+        assert_eq!(answer.status, status, "{path}: {answer:?}");
+        assert!(answer.error().contains(part), "{path}: {answer:?}");
+    }
+    assert_eq!(system.queued().await, 0);
+}
+
+#[tokio::test]
+async fn describes_every_route_in_its_openapi_document() {
+    let system = System::start().await;
+    let document = system.dispatcher.get("/openapi.json").await.json;
+    assert!(document["openapi"].as_str().unwrap().starts_with("3."), "{document}");
+    let routes: Vec<(&str, Vec<&str>)> = document["paths"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(path, item)| (path.as_str(), item.as_object().unwrap().keys().map(String::as_str).collect()))
+        .collect();
+    let expected = [
+        ("/v1/batches", vec!["post"]),
+        ("/v1/batches/{id}", vec!["get"]),
+        ("/v1/batches/{id}/jobs", vec!["get"]),
+        ("/v1/jobs/{id}", vec!["get"]),
+        ("/v1/pools", vec!["get"]),
+    ];
+    assert_eq!(routes, expected);
+
+    // Every schema that is named is there.
+    let text = document.to_string();
+    for reference in text.split("\"#/components/schemas/").skip(1) {
+        let name = reference.split('"').next().unwrap();
+        assert!(document["components"]["schemas"][name].is_object(), "{name} is missing");
+    }
+}

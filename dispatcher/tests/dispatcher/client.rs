@@ -1,0 +1,144 @@
+//! `dispatcher submit` and `dispatcher watch` as their users see them.
+
+use std::time::Duration;
+
+use ledger::{ErrorClass, Finalised, JobFailure, JobResult};
+use serde_json::Value;
+use tokio::{io::AsyncWriteExt, process::Command};
+
+use crate::support::{Dispatcher, NO_BROKER, PROGRAM, System, client, line, manifest, wait_for};
+
+fn text(bytes: &[u8]) -> &str {
+    str::from_utf8(bytes).unwrap()
+}
+
+/// Does as many jobs as there are: the first fails, the others succeed.
+async fn work(system: &System) {
+    let ledger = &system.ledger;
+    let mut first = true;
+    while let Some(job) = ledger.claim("gpu", "worker-1", Duration::from_mins(1)).await.unwrap() {
+        let finalised = if std::mem::take(&mut first) {
+            let failure = JobFailure { class: ErrorClass::Permanent, message: "no such object".into() };
+            ledger.fail(&job.lease, &failure).await.unwrap()
+        } else {
+            let result = JobResult { artifacts: Vec::new(), iou: 0.875, best_step: 7, seconds: 1.5 };
+            ledger.finalise(&job.lease, &result).await.unwrap()
+        };
+        assert_eq!(finalised, Finalised::Accepted);
+    }
+}
+
+#[tokio::test]
+async fn submits_a_file_prints_the_id_and_watches_the_batch_to_its_end() {
+    let system = System::start().await;
+    let (url, dir) = (&system.dispatcher.url, system.dir.path());
+    std::fs::write(dir.join("scans.jsonl"), manifest(3)).unwrap();
+    let output = client(url, &["submit", "scans.jsonl", "--pool", "gpu", "--name", "try"], dir).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let id = text(&output.stdout).trim().to_owned();
+    id.parse::<uuid::Uuid>().unwrap();
+    assert!(text(&output.stderr).contains("3 jobs submitted"), "{}", text(&output.stderr));
+
+    work(&system).await;
+    let output = client(url, &["watch", &id], dir).await;
+    assert_eq!(output.status.code(), Some(4), "{}", text(&output.stderr));
+    let table = text(&output.stdout);
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows.len(), 4, "{table}");
+    assert_eq!(rows[1], ["1", "slide-1", "failed", "+1", "-1", "no", "such", "object"], "{table}");
+    assert_eq!(rows[2], ["2", "slide-2", "succeeded", "+1", "-1", "0.875", "7/100", "1.5"], "{table}");
+    assert!(text(&output.stderr).contains("2 succeeded, 1 failed"), "{}", text(&output.stderr));
+
+    let output = client(url, &["watch", &id, "--json"], dir).await;
+    let jobs: Vec<Value> = text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((jobs.len(), &jobs[0]["error"]["message"]), (3, &"no such object".into()));
+}
+
+#[tokio::test]
+async fn watches_over_a_restart_of_the_dispatcher() {
+    let mut system = System::start().await;
+    std::fs::write(system.dir.path().join("scans.jsonl"), manifest(60)).unwrap();
+    let mut submit = Command::new(PROGRAM);
+    submit.args(["submit", "scans.jsonl", "--pool", "gpu", "--watch", "--server", &system.dispatcher.url]);
+    let stderr = std::fs::File::create(system.dir.path().join("stderr")).unwrap();
+    submit.current_dir(system.dir.path()).stdout(std::process::Stdio::piped()).stderr(stderr).kill_on_drop(true);
+    let submit = submit.spawn().unwrap();
+    let said = async |words: &str| {
+        wait_for(words, async || {
+            let text = std::fs::read_to_string(system.dir.path().join("stderr")).unwrap();
+            if text.contains(words) { Ok(()) } else { Err(text) }
+        })
+        .await;
+    };
+    said("60 queued").await;
+    let address = system.dispatcher.url.trim_start_matches("http://").to_owned();
+    system.dispatcher.stop().await;
+    said("cannot reach the dispatcher").await;
+    system.dispatcher = Dispatcher::start(&system.postgres.url(), NO_BROKER, &["--listen", &address]).await;
+    said("the dispatcher answers again").await;
+    work(&system).await;
+
+    let output = submit.wait_with_output().await.unwrap();
+    said("59 succeeded, 1 failed").await;
+    assert_eq!(output.status.code(), Some(4));
+    let stdout = text(&output.stdout);
+    assert_eq!(stdout.lines().count(), 3, "the id, the header and the one that failed: {stdout}");
+}
+
+#[tokio::test]
+async fn names_bad_lines_and_unusable_manifests() {
+    let system = System::start().await;
+    let (url, dir) = (&system.dispatcher.url, system.dir.path());
+    std::fs::write(dir.join("bad.jsonl"), format!("{}{{}}\n{}nonsense\n", line(1), line(3))).unwrap();
+    std::fs::write(dir.join("empty.jsonl"), "").unwrap();
+    std::fs::write(dir.join("scan.png"), b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR").unwrap();
+    std::fs::write(dir.join("good.jsonl"), manifest(1)).unwrap();
+    let cases: [(&[&str], &[&str]); 6] = [
+        (
+            &["bad.jsonl", "--pool", "gpu"],
+            &["line 2: missing field", "line 4: expected", "2 of 4 lines are bad", "hint: correct"],
+        ),
+        (&["missing.jsonl"], &["missing.jsonl", "No such file"]),
+        (&["empty.jsonl"], &["empty.jsonl", "it is empty"]),
+        (&["."], &["it is a folder"]),
+        (&["scan.png", "--pool", "gpu"], &["the manifest is binary"]),
+        (&["good.jsonl", "--pool", "tpu"], &["pool \"tpu\" is unknown", "hint: --pool takes one of: cpu, gpu"]),
+    ];
+    for (arguments, parts) in cases {
+        let output = client(url, &[&["submit"], arguments].concat(), dir).await;
+        let stderr = text(&output.stderr);
+        assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(2), b"".as_slice()), "{arguments:?}: {stderr}");
+        for part in parts {
+            assert!(stderr.contains(part), "{arguments:?}: {stderr}");
+        }
+    }
+    let output = client(url, &["watch", "0199b1f0-0000-7000-8000-000000000000"], dir).await;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("there is no batch"), "{}", text(&output.stderr));
+    assert_eq!(system.queued().await, 0);
+}
+
+#[tokio::test]
+async fn reads_a_manifest_from_a_pipe() {
+    let system = System::start().await;
+    let mut submit = Command::new(PROGRAM);
+    submit.args(["submit", "-", "--pool", "gpu", "--server", &system.dispatcher.url]);
+    submit.stdin(std::process::Stdio::piped()).kill_on_drop(true);
+    let mut submit = submit.spawn().unwrap();
+    let mut stdin = submit.stdin.take().unwrap();
+    stdin.write_all(manifest(5_000).as_bytes()).await.unwrap();
+    drop(stdin);
+    assert_eq!(submit.wait().await.unwrap().code(), Some(0));
+    assert_eq!(system.queued().await, 5_000);
+}
+
+#[tokio::test]
+async fn says_what_to_do_when_nobody_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("good.jsonl"), manifest(1)).unwrap();
+    let output = client("http://127.0.0.1:1", &["submit", "good.jsonl"], dir.path()).await;
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{stderr}");
+    assert!(stderr.contains("cannot reach the dispatcher at http://127.0.0.1:1/") && stderr.contains("trying again"), "{stderr}");
+    assert!(stderr.contains("hint: is `dispatcher serve` running there?"), "{stderr}");
+}

@@ -1,0 +1,9 @@
+//! The dispatcher's program against real servers; each test starts its own.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod api;
+mod client;
+mod manifests;
+mod outages;
+mod support;
+mod tokens;

@@ -1,0 +1,70 @@
+//! Tokens on their way to the workers.
+
+use broker::Publisher;
+use servers::RabbitMq;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{System, manifest, wait_for};
+
+async fn wait_for_tokens(url: &str, pool: &str, expected: u32) {
+    wait_for(&format!("{expected} tokens for {pool}"), async || {
+        let mut publisher = Publisher::connect(url).await.map_err(|error| error.to_string())?;
+        let ready = publisher.ready(pool).await.map_err(|error| error.to_string())?;
+        if ready == expected { Ok(()) } else { Err(format!("{ready} tokens")) }
+    })
+    .await;
+}
+
+/// Takes every token and does nothing with it, as a purge would.
+async fn lose_all_tokens(url: &str, pool: &str, tokens: u32) {
+    let shutdown = CancellationToken::new();
+    let mut consumer = broker::consume(url.to_owned(), pool.to_owned(), 10, shutdown.clone());
+    for _ in 0..tokens {
+        consumer.next().await.unwrap().ack().await;
+    }
+    shutdown.cancel();
+}
+
+#[tokio::test]
+async fn each_pool_gets_a_token_for_each_job_and_gets_it_again_when_it_was_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let rabbitmq = RabbitMq::start(&dir.path().join("rabbitmq")).await.unwrap();
+    // The reconciler would make up for a relay that does nothing, so it comes late.
+    let system = System::start_with(&rabbitmq.url(), &["--reconcile-seconds", "4"]).await;
+    let dispatcher = &system.dispatcher;
+    dispatcher.until("/readyz", 200).await;
+    let own_pool = "{\"image\":\"s3://scans/a.png\",\"points\":[[1,2,1]],\"pool\":\"cpu\"}\n";
+    dispatcher.post("/v1/batches?pool=gpu", format!("{}{own_pool}", manifest(40))).await.id();
+    wait_for_tokens(&rabbitmq.url(), "gpu", 40).await;
+    wait_for_tokens(&rabbitmq.url(), "cpu", 1).await;
+    let published = dispatcher.get("/metrics").await.json;
+    assert!(published.as_str().unwrap().contains("dotmask_dispatcher_published_tokens_total{pool=\"gpu\"} 40"), "{published}");
+
+    lose_all_tokens(&rabbitmq.url(), "gpu", 40).await;
+    wait_for_tokens(&rabbitmq.url(), "gpu", 40).await;
+    dispatcher.logged("tokens added: more jobs were due than tokens waited").await;
+}
+
+#[tokio::test]
+async fn a_batch_taken_in_during_an_outage_of_the_broker_gets_its_tokens_afterwards() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rabbitmq = RabbitMq::start(&dir.path().join("rabbitmq")).await.unwrap();
+    let system = System::start_with(&rabbitmq.url(), &["--reconcile-seconds", "1"]).await;
+    let dispatcher = &system.dispatcher;
+    dispatcher.post("/v1/batches?pool=gpu", manifest(5)).await.id();
+    wait_for_tokens(&rabbitmq.url(), "gpu", 5).await;
+
+    rabbitmq.kill();
+    dispatcher.until("/readyz", 503).await;
+    dispatcher.post("/v1/batches?pool=gpu", manifest(5)).await.id();
+    rabbitmq.restart().await.unwrap();
+    dispatcher.until("/readyz", 200).await;
+    // The five confirmed before the crash are kept. Both relay and reconciler may send the later five: that is harmless.
+    wait_for("all tokens", async || {
+        let mut publisher = Publisher::connect(&rabbitmq.url()).await.map_err(|error| error.to_string())?;
+        let ready = publisher.ready("gpu").await.map_err(|error| error.to_string())?;
+        if (10..=15).contains(&ready) { Ok(()) } else { Err(format!("{ready} tokens")) }
+    })
+    .await;
+    assert!(!dispatcher.log().contains("panicked"), "{}", dispatcher.log());
+}

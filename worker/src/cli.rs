@@ -1,0 +1,236 @@
+//! The command line and the environment, typed and checked whole before anything starts.
+
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+
+use anyhow::ensure;
+use clap::{Args, Parser, Subcommand};
+use ledger::Lease;
+use request::{Parameters, Points, Recipe, S3Uri};
+use segmenter::Device;
+use telemetry::LogFormat;
+
+/// Segments images from a few dots, by fine-tuning SAM on each.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 120)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Segment one local image, with no server.
+    Segment(SegmentArgs),
+    /// Work on a pool's jobs until told to stop.
+    Run(RunArgs),
+}
+
+/// Which model, and where it runs.
+#[derive(Debug, Clone, Args)]
+pub struct ModelArgs {
+    /// SAM's weights: .safetensors, or a .pth as published.
+    #[arg(long, env = "DOTMASK_CHECKPOINT", value_name = "FILE")]
+    pub checkpoint: PathBuf,
+    /// cpu, or cuda: an error where there is no CUDA.
+    #[arg(long, env = "DOTMASK_DEVICE", default_value_t = Device::Cpu)]
+    pub device: Device,
+    /// Threads of libtorch; as many as cores if not given.
+    #[arg(long, env = "DOTMASK_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_024))]
+    pub threads: Option<u16>,
+}
+
+/// `worker segment`.
+#[derive(Debug, Args)]
+pub struct SegmentArgs {
+    /// Which model, and where it runs.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// The image: PNG, JPEG or TIFF.
+    #[arg(long, value_name = "FILE")]
+    pub image: PathBuf,
+    /// The dots, in pixels of the image from its upper left corner: "x,y,1" for foreground, "x,y,0" for background,
+    /// separated by semicolons.
+    // Parsed by us and not by clap, whose message would repeat a text of any length.
+    #[arg(long, value_name = "POINTS", allow_hyphen_values = true)]
+    points: String,
+    /// Fine-tuning steps.
+    #[arg(long, default_value_t = Parameters::default().steps)]
+    steps: u32,
+    /// Adam's learning rate.
+    #[arg(long, default_value_t = Parameters::default().learning_rate, allow_hyphen_values = true)]
+    learning_rate: f64,
+    /// The method's other choices, by name.
+    #[arg(long, default_value_t = Recipe::Paper)]
+    recipe: Recipe,
+    /// The folder for the mask, the initial mask, the overlay and the receipt; made if it is not there.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Print one JSON object instead of a summary.
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl SegmentArgs {
+    /// The dots.
+    pub fn points(&self) -> anyhow::Result<Points> {
+        self.points.parse().map_err(|error| anyhow::anyhow!("--points: {error}"))
+    }
+
+    /// How to segment.
+    pub fn parameters(&self) -> anyhow::Result<Parameters> {
+        Ok(Parameters { steps: self.steps, learning_rate: self.learning_rate, recipe: self.recipe }.checked()?)
+    }
+}
+
+/// `worker run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// Where Postgres is: postgres://user:password@host:port/database.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database_url: String,
+    /// Where RabbitMQ is: amqp://user:password@host:port/vhost.
+    #[arg(long, env = "AMQP_URL", hide_env_values = true, value_name = "URL")]
+    pub amqp_url: String,
+    /// Where the object store is, if it is not AWS.
+    #[arg(long, env = "DOTMASK_S3_ENDPOINT", value_name = "URL")]
+    pub s3_endpoint: Option<String>,
+    /// The object store's region.
+    #[arg(long, env = "AWS_REGION", default_value = "us-east-1")]
+    pub s3_region: String,
+    /// Name buckets in the path and not in the host's name, as most stores other than AWS need.
+    #[arg(long, env = "DOTMASK_S3_PATH_STYLE", num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub s3_path_style: bool,
+    /// The pool whose jobs to work on.
+    #[arg(long, env = "DOTMASK_POOL")]
+    pub pool: String,
+    /// Where results go: `s3://bucket/prefix`, under which BATCH/JOB/EPOCH/mask.png and the others are written.
+    #[arg(long, env = "DOTMASK_MASKS", value_name = "S3 FOLDER")]
+    pub masks: MasksRoot,
+    /// Which model, and where it runs.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Where /metrics, /healthz and /readyz answer; port 0 takes a free one, which is logged.
+    #[arg(long, env = "DOTMASK_LISTEN", default_value = "127.0.0.1:9464", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// How long a job stays ours without a heartbeat. Longer outlives longer outages of Postgres; a lost worker's jobs wait as long.
+    #[arg(long, env = "DOTMASK_LEASE_SECONDS", default_value = "20", value_parser = seconds)]
+    pub lease_seconds: Duration,
+    /// The time between heartbeats; at most half a lease.
+    #[arg(long, env = "DOTMASK_HEARTBEAT_SECONDS", default_value = "5", value_parser = seconds)]
+    pub heartbeat_seconds: Duration,
+    /// Jobs held at once: one computes while the others are fetched and uploaded.
+    #[arg(long, env = "DOTMASK_PREFETCH", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub prefetch: u16,
+    /// How long jobs may go on after SIGTERM before they are given back.
+    #[arg(long, env = "DOTMASK_DRAIN_SECONDS", default_value = "10", value_parser = seconds_or_none)]
+    pub drain_seconds: Duration,
+    /// text or json.
+    #[arg(long, env = "DOTMASK_LOG_FORMAT", default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+impl RunArgs {
+    /// What no single value shows to be wrong.
+    pub fn check(&self) -> anyhow::Result<()> {
+        ensure!(
+            self.heartbeat_seconds * 2 <= self.lease_seconds,
+            "a heartbeat every {} s cannot keep a lease of {} s: make it at most half of it",
+            self.heartbeat_seconds.as_secs_f64(),
+            self.lease_seconds.as_secs_f64(),
+        );
+        broker::check_url(&self.amqp_url)?;
+        Ok(())
+    }
+}
+
+fn seconds_or_none(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds: f64| Duration::try_from_secs_f64(seconds).ok());
+    seconds.filter(|seconds| seconds.as_secs() <= 86_400).ok_or_else(|| "expected a number of seconds, at most 86400".into())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match seconds_or_none(text)? {
+        Duration::ZERO => Err("expected more than 0 seconds".into()),
+        seconds => Ok(seconds),
+    }
+}
+
+/// The folder in the object store under which results are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MasksRoot {
+    bucket: String,
+    /// Empty, or a key that ends with a slash.
+    prefix: String,
+}
+
+impl MasksRoot {
+    /// The bucket's name.
+    pub fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    /// Where a file of this claim of this job goes: another claim of the same job never writes to the same place.
+    pub fn place(&self, lease: &Lease, file: &str) -> S3Uri {
+        let Lease { job_id, batch_id, epoch, .. } = lease;
+        S3Uri::new(&self.bucket, &format!("{}{batch_id}/{job_id}/{epoch}/{file}", self.prefix))
+            .expect("the bucket and the prefix's length were checked, and ids and file names have no control characters")
+    }
+}
+
+impl FromStr for MasksRoot {
+    type Err = request::UriError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // Two ids, an epoch and a file's name need this much of a key's length.
+        let longest = format!("{}/{}", text.trim_end_matches('/'), "x".repeat(128));
+        let uri: S3Uri = longest.parse()?;
+        let prefix = uri.key().trim_end_matches('x');
+        Ok(Self { bucket: uri.bucket().into(), prefix: prefix.into() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn puts_every_claim_of_a_job_into_a_folder_of_its_own() {
+        let lease = Lease { job_id: uuid::Uuid::nil(), batch_id: uuid::Uuid::max(), epoch: 3, worker: "w".into() };
+        let tail = format!("{}/{}/3/mask.png", lease.batch_id, lease.job_id);
+        for (text, expected) in [
+            ("s3://masks", format!("s3://masks/{tail}")),
+            ("s3://masks/", format!("s3://masks/{tail}")),
+            ("s3://masks/a/xx/", format!("s3://masks/a/xx/{tail}")),
+        ] {
+            let root: MasksRoot = text.parse().expect("valid");
+            assert_eq!(root.place(&lease, "mask.png").to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn refuses_a_place_for_masks_that_is_none() {
+        for text in ["", "/tmp/masks", "s3://", "s3://M/x"] {
+            assert!(text.parse::<MasksRoot>().is_err(), "{text}");
+        }
+        assert!(format!("s3://masks/{}", "y".repeat(1_000)).parse::<MasksRoot>().is_err());
+    }
+
+    #[test]
+    fn refuses_seconds_that_are_no_time() {
+        for text in ["", "-1", "NaN", "inf", "1e9", "five"] {
+            assert!(seconds_or_none(text).is_err(), "{text}");
+        }
+        assert_eq!(seconds("0.25"), Ok(Duration::from_millis(250)));
+        assert!(seconds("0").is_err());
+        assert_eq!(seconds_or_none("0"), Ok(Duration::ZERO));
+    }
+}

@@ -1,0 +1,4 @@
+//! One file a subcommand.
+
+pub mod run;
+pub mod segment;

@@ -1,0 +1,176 @@
+//! `worker run`: a pool's jobs, one after the other, until told to stop.
+
+use std::{
+    fs,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use anyhow::Context;
+use ledger::{Ledger, LedgerError};
+use objects::{Objects, ObjectsConfig};
+use segmenter::{Checkpoint, set_threads};
+use telemetry::{Health, Outage, retry_until_ready};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    cli::RunArgs, errors::Failure, job::Worker, lease::Timing, metrics::Metrics, model::Model, pull::pull, receipt::VERSION,
+};
+
+/// How long the model may take to end its step once nobody waits for it.
+const MODEL_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a request for metrics may take when the process ends.
+const HTTP_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Works until SIGTERM or SIGINT. A second one ends the process at once.
+pub fn run(config: RunArgs) -> Result<(), Failure> {
+    config.check().map_err(Failure::bad_input)?;
+    telemetry::init_logs(config.log_format).map_err(Failure::bad_input)?;
+    if let Some(threads) = config.model.threads {
+        set_threads(threads.into());
+    }
+    let checkpoint = Checkpoint::read(&config.model.checkpoint).map_err(Failure::bad_input)?;
+    // Fails only where a provider is installed already, and that one will do.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
+    let outcome = runtime.block_on(serve(config, checkpoint));
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn serve(config: RunArgs, checkpoint: Checkpoint) -> Result<(), Failure> {
+    let shutdown = telemetry::termination().context("cannot listen for signals")?;
+    exit_at_the_second_signal(shutdown.clone()).context("cannot listen for signals")?;
+    let registry = telemetry::registry(VERSION);
+    let metrics = Metrics::new(&registry).context("cannot register the metrics")?;
+    let health = Health::new(&["model", "postgres", "rabbitmq", "s3"]);
+    let listener = TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+    let address = listener.local_addr().context("cannot listen")?;
+    tracing::info!(address = %address, "metrics and health");
+    let ended = CancellationToken::new();
+    let http =
+        tokio::spawn(telemetry::serve(listener, telemetry::routes(registry, health.clone()), ended.clone(), HTTP_PATIENCE));
+
+    let outcome = work(config, checkpoint, metrics, health, &shutdown).await;
+    ended.cancel();
+    // It answers nothing that matters any more.
+    let _ = http.await;
+    outcome
+}
+
+async fn work(
+    config: RunArgs,
+    checkpoint: Checkpoint,
+    metrics: Metrics,
+    health: Health,
+    shutdown: &CancellationToken,
+) -> Result<(), Failure> {
+    let checkpoint_sha256 = checkpoint.sha256().to_owned();
+    let model = Model::start(checkpoint, config.model.device, metrics.clone()).await.map_err(Failure::bad_input)?;
+    health.set("model", Ok(()));
+    let Some(ledger) = connect_ledger(&config, &checkpoint_sha256, &health, shutdown).await? else { return Ok(()) };
+    let Some(objects) = connect_objects(&config, &health, shutdown).await else { return Ok(()) };
+
+    let worker = Arc::new(Worker {
+        ledger,
+        objects,
+        model,
+        metrics,
+        stop_jobs: CancellationToken::new(),
+        name: worker_name(),
+        pool: config.pool.clone(),
+        masks: config.masks,
+        checkpoint_sha256,
+        device: config.model.device,
+        timing: Timing { lease: config.lease_seconds, heartbeat: config.heartbeat_seconds },
+        health,
+        outage: Mutex::new(Outage::new("postgres")),
+    });
+    let Worker { name, pool, checkpoint_sha256, device, .. } = &*worker;
+    tracing::info!(worker = name, pool, checkpoint.sha256 = checkpoint_sha256, device = %device, "ready for work");
+    let tokens = broker::consume(config.amqp_url, config.pool, config.prefetch, shutdown.clone());
+    let outcome = pull(&worker, tokens, config.prefetch.into(), config.drain_seconds, shutdown).await;
+    tracing::info!(worker = name, "stopped");
+    if !worker.model.idle(MODEL_PATIENCE).await {
+        leave(i32::from(outcome.is_err()));
+    }
+    Ok(outcome?)
+}
+
+/// Waits for Postgres, for the dispatcher's tables and for the pool to be declared. An error is what no waiting mends; `None`
+/// says that the worker was told to stop first.
+async fn connect_ledger(
+    config: &RunArgs,
+    checkpoint_sha256: &str,
+    health: &Health,
+    shutdown: &CancellationToken,
+) -> Result<Option<Ledger>, Failure> {
+    // Each job may want one for its heartbeat and one for its last word; one more for claims.
+    let connections = 2 * u32::from(config.prefetch) + 1;
+    let connect = async || -> Result<Ledger, LedgerError> {
+        let ledger = Ledger::connect(&config.database_url, connections).await?;
+        ledger.bind_checkpoint(&config.pool, checkpoint_sha256).await?;
+        Ok(ledger)
+    };
+    let may_come_later = |error: &LedgerError| {
+        error.is_transient() || matches!(error, LedgerError::NotMigrated { .. } | LedgerError::UnknownPool { .. })
+    };
+    let connected = retry_until_ready("postgres", shutdown, may_come_later, async || {
+        connect().await.inspect_err(|error| health.set("postgres", Err(error.to_string())))
+    });
+    let ledger = connected.await.transpose().map_err(Failure::bad_input)?;
+    health.set("postgres", Ok(()));
+    Ok(ledger)
+}
+
+/// Waits for the object store and the masks' bucket; `None` says that the worker was told to stop first.
+async fn connect_objects(config: &RunArgs, health: &Health, shutdown: &CancellationToken) -> Option<Objects> {
+    let store = ObjectsConfig {
+        endpoint: config.s3_endpoint.clone(),
+        region: config.s3_region.clone(),
+        path_style: config.s3_path_style,
+        ..ObjectsConfig::default()
+    };
+    let objects = Objects::connect(&store).await;
+    let check = async || objects.check(config.masks.bucket()).await.inspect_err(|error| health.set("s3", Err(error.to_string())));
+    // A bucket can be made and a policy mended while the worker waits.
+    let checked = retry_until_ready("s3", shutdown, |_| true, check).await?;
+    health.set("s3", checked.map_err(|error| error.to_string()));
+    Some(objects)
+}
+
+/// Names the machine for people; the process and a few random letters tell apart workers that share its name.
+fn worker_name() -> String {
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = if host.trim().is_empty() { "worker" } else { host.trim() };
+    let random = Uuid::new_v4().simple().to_string();
+    format!("{host}-{}-{}", std::process::id(), &random[..6])
+}
+
+fn exit_at_the_second_signal(shutdown: CancellationToken) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        shutdown.cancelled().await;
+        // The first one was for this listener as well.
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        tracing::warn!("told to stop a second time: leaving at once");
+        leave(1);
+    });
+    Ok(())
+}
+
+/// Ends the process without running the destructors of libtorch, which crash under a model that is still computing.
+#[expect(unsafe_code, reason = "the standard library has no exit that skips C++'s static destructors")]
+fn leave(code: i32) -> ! {
+    // SAFETY: ends the process; nothing runs afterwards that could see broken state.
+    unsafe { nix::libc::_exit(code) }
+}

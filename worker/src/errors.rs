@@ -1,0 +1,120 @@
+//! How a job fails, and how the whole process does.
+
+use std::{any::Any, fmt, process::ExitCode};
+
+use ledger::{ErrorClass, LedgerError};
+use objects::ObjectsError;
+use segmenter::{ImageError, SegmentError};
+
+/// Why a job has no masks. [`JobError::class`] alone decides what happens to the job.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// The image could not be had from the object store.
+    #[error("cannot fetch the image: {0}")]
+    Fetch(#[source] ObjectsError),
+    /// The object is not an image we take.
+    #[error("cannot decode the image: {0}")]
+    Decode(#[from] ImageError),
+    /// The method refused the image or its points, or libtorch failed.
+    #[error("cannot segment the image: {0}")]
+    Segment(#[from] SegmentError),
+    /// A panic, caught. The model is built anew for the next job.
+    #[error("the worker crashed on this image at the stage {stage}: {reason}")]
+    Crashed {
+        /// `decode`, `model` or `encode`.
+        stage: &'static str,
+        /// The panic's message.
+        reason: String,
+    },
+    /// The model crashed before and could not be built anew; the worker is about to end.
+    #[error("this worker's model is gone")]
+    ModelGone,
+    /// The results could not be put into files.
+    #[error("cannot encode the masks: {reason}")]
+    Encode {
+        /// What failed.
+        reason: String,
+    },
+    /// The results could not be put into the object store.
+    #[error("cannot store the masks: {0}")]
+    Store(#[source] ObjectsError),
+    /// The ledger refused the result for good.
+    #[error("cannot record the result: {0}")]
+    Record(#[source] LedgerError),
+    /// The worker has to go, and this job was not done in the time left.
+    #[error("the worker is shutting down")]
+    Shutdown,
+}
+
+impl JobError {
+    /// Whether another attempt may succeed, and whether this one counts.
+    pub fn class(&self) -> ErrorClass {
+        let is_transient = match self {
+            Self::Shutdown => return ErrorClass::Shutdown,
+            Self::Fetch(error) => error.is_transient(),
+            Self::Segment(error) => error.is_transient(),
+            Self::Decode(_) | Self::Encode { .. } | Self::Record(_) => false,
+            // Where masks go is the worker's setting and nothing that the job could have wrong.
+            Self::Store(_) | Self::Crashed { .. } | Self::ModelGone => true,
+        };
+        if is_transient { ErrorClass::Transient } else { ErrorClass::Permanent }
+    }
+
+    /// The stage that failed, for logs: messages may name objects, and objects may be named after patients.
+    pub fn stage(&self) -> &'static str {
+        match self {
+            Self::Fetch(_) => "fetch",
+            Self::Decode(_) => "decode",
+            Self::Segment(_) => "segment",
+            Self::Crashed { stage, .. } => stage,
+            Self::ModelGone => "model",
+            Self::Encode { .. } => "encode",
+            Self::Store(_) => "upload",
+            Self::Record(_) => "finalise",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// What a panic said, in one line: what follows in libtorch's messages is its C++ stack trace.
+pub fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.and_then(|text| text.lines().next()).unwrap_or("no message").to_owned()
+}
+
+/// Why the process ends without success.
+#[derive(Debug)]
+pub enum Failure {
+    /// What the user gave cannot be used: exit code 2, as for a wrong flag.
+    BadInput(anyhow::Error),
+    /// Anything else: exit code 1.
+    Failed(anyhow::Error),
+}
+
+impl Failure {
+    /// For what the user can put right.
+    pub fn bad_input(error: impl Into<anyhow::Error>) -> Self {
+        Self::BadInput(error.into())
+    }
+
+    /// The process's exit code.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Failed(_) => ExitCode::from(1),
+            Self::BadInput(_) => ExitCode::from(2),
+        }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::BadInput(error) | Self::Failed(error)) = self;
+        write!(formatter, "{error:#}")
+    }
+}

@@ -1,0 +1,98 @@
+//! Keeping a job ours while we work on it, and knowing when it no longer is.
+
+use std::time::Duration;
+
+use ledger::{Lease, Ledger};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, sleep_until, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+/// How soon a heartbeat that Postgres did not answer is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How long a lease lasts and how often it is extended.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// From one heartbeat to the lease's end.
+    pub lease: Duration,
+    /// From one heartbeat to the next.
+    pub heartbeat: Duration,
+}
+
+/// A lease with a task that extends it, until this is dropped.
+pub struct HeldLease {
+    /// What the ledger gave.
+    pub lease: Lease,
+    interrupted: CancellationToken,
+    expires: watch::Receiver<Instant>,
+    heartbeats: JoinHandle<()>,
+}
+
+impl HeldLease {
+    /// Holds what was claimed. `asked_at` is when the claim was sent: counted from there, the lease ends here no later than it
+    /// does in Postgres. Work on the job stops when the lease is lost or `stop_jobs` is cancelled.
+    pub fn hold(ledger: Ledger, lease: Lease, asked_at: Instant, timing: Timing, stop_jobs: &CancellationToken) -> Self {
+        let interrupted = stop_jobs.child_token();
+        let (extended, expires) = watch::channel(asked_at + timing.lease);
+        let keep = keep(ledger, lease.clone(), timing, extended);
+        let lost = interrupted.clone();
+        let heartbeats = tokio::spawn(async move {
+            keep.await;
+            lost.cancel();
+        });
+        Self { lease, interrupted, expires, heartbeats }
+    }
+
+    /// Cancelled when the lease is lost or the worker's jobs have to stop.
+    pub fn interrupted(&self) -> &CancellationToken {
+        &self.interrupted
+    }
+
+    /// Whether another worker may hold the job by now.
+    pub fn is_expired(&self) -> bool {
+        *self.expires.borrow() <= Instant::now()
+    }
+}
+
+impl Drop for HeldLease {
+    fn drop(&mut self) {
+        self.heartbeats.abort();
+    }
+}
+
+/// Returns when the lease is lost: the ledger says so, or it could not be asked for so long that it must be assumed.
+async fn keep(ledger: Ledger, lease: Lease, timing: Timing, extended: watch::Sender<Instant>) {
+    let mut next = Instant::now() + timing.heartbeat;
+    let mut answers = true;
+    loop {
+        let expires = *extended.borrow();
+        sleep_until(next.min(expires)).await;
+        let asked_at = Instant::now();
+        match timeout_at(expires, ledger.heartbeat(&lease, timing.lease)).await {
+            Ok(Ok(true)) => {
+                extended.send_replace(asked_at + timing.lease);
+                next = asked_at + timing.heartbeat;
+                answers = true;
+            }
+            Ok(Ok(false)) => return,
+            Ok(Err(error)) => {
+                // One outage is one line, however many heartbeats it swallows.
+                if answers {
+                    tracing::warn!(job.id = %lease.job_id, error = %error, "a heartbeat failed, trying again until the lease ends");
+                }
+                answers = false;
+                next = Instant::now() + RETRY.min(timing.heartbeat);
+            }
+            Err(_) => {
+                tracing::warn!(job.id = %lease.job_id, "Postgres did not answer until the lease ended; the job may be another's now");
+                return;
+            }
+        }
+        if Instant::now() >= *extended.borrow() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Work comes in: a token of the broker, or a look into Postgres now and then, becomes a task that does one job.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::bail;
+use broker::{Token, Tokens};
+use telemetry::Backoff;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::job::{Claim, Worker};
+
+/// How often an idle worker looks for work that no token announced.
+const IDLE_POLL: Duration = Duration::from_secs(15);
+/// The same while the broker is away and no token can come.
+const BROKER_AWAY_POLL: Duration = Duration::from_secs(5);
+/// How often the broker's connection is looked at.
+const CHECK: Duration = Duration::from_secs(1);
+/// How long giving jobs back may take once they have to stop.
+const GIVE_BACK: Duration = Duration::from_secs(4);
+
+/// What a task came to.
+struct Ended {
+    /// Nobody announced the job it did: there may be more of the kind.
+    found_unannounced_work: bool,
+}
+
+/// Does jobs, at most `prefetch` at once, until `shutdown`; then lets those that run go on for at most `drain` and gives the
+/// others back. An error says that this worker can do no more.
+pub async fn pull(
+    worker: &Arc<Worker>,
+    mut tokens: Tokens,
+    prefetch: usize,
+    drain: Duration,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
+    let mut tasks: JoinSet<Ended> = JoinSet::new();
+    let mut next_poll = Instant::now() + jitter(IDLE_POLL);
+    let mut check = tokio::time::interval(CHECK);
+    let mut is_connected = true;
+    let model_is_gone = loop {
+        let has_room = tasks.len() < prefetch;
+        tokio::select! {
+            () = shutdown.cancelled() => break false,
+            () = worker.model.gone() => break true,
+            Some(ended) = tasks.join_next() => match ended {
+                Ok(Ended { found_unannounced_work: true }) => next_poll = Instant::now(),
+                Ok(_) => {}
+                Err(error) => tracing::error!(error = %error, "a job's task panicked; the job comes back when its lease ends"),
+            },
+            token = tokens.next(), if has_room => match token {
+                Some(token) => {
+                    next_poll = Instant::now() + jitter(IDLE_POLL);
+                    tasks.spawn(serve_token(Arc::clone(worker), token, shutdown.clone()));
+                }
+                None => break false,
+            },
+            () = sleep_until(next_poll), if has_room => {
+                next_poll = Instant::now() + jitter(if is_connected { IDLE_POLL } else { BROKER_AWAY_POLL });
+                tasks.spawn(poll(Arc::clone(worker), shutdown.clone()));
+            }
+            _ = check.tick() => {
+                is_connected = tokens.is_connected();
+                worker.health.set("rabbitmq", if is_connected { Ok(()) } else { Err("not connected".into()) });
+                if !is_connected {
+                    next_poll = next_poll.min(Instant::now() + BROKER_AWAY_POLL);
+                }
+            }
+        }
+    };
+
+    let wait_for_all = async |tasks: &mut JoinSet<Ended>| while tasks.join_next().await.is_some() {};
+    let drain = if model_is_gone { Duration::ZERO } else { drain };
+    if timeout(drain, wait_for_all(&mut tasks)).await.is_err() {
+        tracing::info!(jobs = tasks.len(), "giving back the jobs that are not done");
+        worker.stop_jobs.cancel();
+        if timeout(GIVE_BACK, wait_for_all(&mut tasks)).await.is_err() {
+            tracing::warn!(jobs = tasks.len(), "could not give back all jobs; they come back when their leases end");
+        }
+    }
+    if model_is_gone {
+        bail!("the model cannot be built anew after a failure; start the worker again");
+    }
+    Ok(())
+}
+
+async fn serve_token(worker: Arc<Worker>, token: Token, shutdown: CancellationToken) -> Ended {
+    match worker.claim(&shutdown).await {
+        Claim::Job(job, asked_at) => {
+            worker.process(*job, asked_at).await;
+            // Whatever became of the job: if it needs another token, the ledger sends one.
+            token.ack().await;
+        }
+        Claim::Nothing => {
+            worker.metrics.record_token_without_work();
+            token.ack().await;
+        }
+        Claim::Stopped => token.give_back().await,
+    }
+    Ended { found_unannounced_work: false }
+}
+
+async fn poll(worker: Arc<Worker>, shutdown: CancellationToken) -> Ended {
+    let Claim::Job(job, asked_at) = worker.claim(&shutdown).await else {
+        return Ended { found_unannounced_work: false };
+    };
+    worker.process(*job, asked_at).await;
+    Ended { found_unannounced_work: true }
+}
+
+/// Shortened by up to a half at random: many idle workers do not ask at once.
+fn jitter(period: Duration) -> Duration {
+    Backoff::new(period, period).next_wait()
+}
