@@ -1,5 +1,7 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo clean
+.PHONY: help setup build demo test clean
+
+NEXTEST := 0.9.143
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -8,11 +10,15 @@ setup: ## install what is missing: compiler, Postgres, RabbitMQ, libtorch
 	@scripts/setup
 
 build: setup ## build the binaries into target/debug
-	cargo build
+	cargo build --workspace
 
-demo: setup ## segment real images with the whole system; pictures go to .demo/out, or to OUT=folder
-	cargo build --package dispatcher --package worker --package demo
-	@cargo run --quiet --package demo -- $(if $(OUT),--out '$(OUT)')
+demo: build ## segment real images with the whole system; pictures go to .demo/out, or to OUT=folder
+	@target/debug/demo $(if $(OUT),--out '$(OUT)')
+
+test: build ## unit tests, parity with the official SAM, end to end through real servers, kill -9
+	@cargo nextest --version > /dev/null 2>&1 || cargo install --locked cargo-nextest@$(NEXTEST)
+	cargo nextest run --workspace --no-fail-fast
+	cargo test --workspace --doc --quiet
 
 clean: ## remove what builds and demos made; the installed things stay
 	cargo clean

@@ -101,7 +101,8 @@ CREATE TABLE results (
     job_id uuid PRIMARY KEY,
     epoch bigint NOT NULL,
     iou double precision NOT NULL,
-    best_step integer NOT NULL CHECK (best_step >= 1),
+    -- 0 where the answer is the initial mask itself.
+    best_step integer NOT NULL CHECK (best_step >= 0),
     seconds double precision NOT NULL CHECK (seconds >= 0),
     FOREIGN KEY (job_id, epoch) REFERENCES attempts (job_id, epoch)
 );

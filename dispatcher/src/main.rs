@@ -22,7 +22,7 @@ use crate::{
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(cli).await {
+    match Box::pin(run(cli)).await {
         Ok(code) => code.into(),
         Err(error) => {
             eprintln!("error: {error:#}");

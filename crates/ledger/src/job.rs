@@ -84,9 +84,9 @@ pub struct Artifact {
 pub struct JobResult {
     /// The objects.
     pub artifacts: Vec<Artifact>,
-    /// The model's own estimate of the chosen mask's intersection over union.
+    /// Intersection over union of the answer with the initial mask, before both are brought to the image's size.
     pub iou: f64,
-    /// The fine-tuning step the mask was taken from, from 1.
+    /// The fine-tuning step the mask was taken from, from 1; 0 where the answer is the initial mask itself.
     pub best_step: i32,
     /// How long the attempt took.
     pub seconds: f64,

@@ -14,6 +14,24 @@ pub enum ServerError {
         /// The Debian and Ubuntu package that has it.
         package: &'static str,
     },
+    /// One of dotmask's own programs is not where this one is.
+    #[error("{program} is not built; build it: cargo build --workspace")]
+    NotBuilt {
+        /// The program looked for.
+        program: &'static str,
+    },
+    /// A program ended that nobody had asked to.
+    #[error("{program} ended with {status}; its log {} ends:\n{tail}", log.display())]
+    Ended {
+        /// Which program.
+        program: &'static str,
+        /// Its exit status or the signal that ended it.
+        status: String,
+        /// Where the whole log is.
+        log: PathBuf,
+        /// The log's last lines.
+        tail: String,
+    },
     /// The server ended, or was not ready in time.
     #[error("{server} did not start: {reason}; its log {} ends:\n{tail}", log.display())]
     DidNotStart {
@@ -72,6 +90,10 @@ impl ServerError {
 
     pub(crate) fn did_not_start(server: &'static str, reason: impl Into<String>, log: &Path) -> Self {
         Self::DidNotStart { server, reason: reason.into(), log: log.to_owned(), tail: tail(log) }
+    }
+
+    pub(crate) fn ended(program: &'static str, status: &impl ToString, log: &Path) -> Self {
+        Self::Ended { program, status: status.to_string(), log: log.to_owned(), tail: tail(log) }
     }
 
     /// Whether another process took the port between choosing and using it.

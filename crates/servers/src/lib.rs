@@ -7,12 +7,15 @@ mod object_store;
 mod ports;
 mod postgres;
 mod process;
+mod program;
 mod rabbitmq;
 mod secret;
 mod stack;
 
 pub use error::ServerError;
 pub use object_store::ObjectStore;
+pub use ports::free_ports;
 pub use postgres::Postgres;
+pub use program::Program;
 pub use rabbitmq::RabbitMq;
 pub use stack::Stack;

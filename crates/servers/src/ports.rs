@@ -9,7 +9,7 @@ const PORTS: std::ops::Range<u16> = 12_000..32_000;
 
 /// `N` different ports of the loopback interface on which nobody listens. Another process can take one before it is used,
 /// so the caller tries again on a clash.
-pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
+pub fn free_ports<const N: usize>() -> [u16; N] {
     // All are held until the last is found, so that no two are the same.
     let listeners: [(TcpListener, u16); N] = std::array::from_fn(|_| free_port());
     listeners.map(|(_, port)| port)

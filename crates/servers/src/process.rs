@@ -76,6 +76,17 @@ impl Process {
         }
     }
 
+    /// Waits for an end that nobody asked for.
+    pub(crate) async fn unexpected_end(&mut self) -> ServerError {
+        loop {
+            match self.child.try_wait() {
+                Ok(None) => tokio::time::sleep(POLL).await,
+                Ok(Some(status)) => return ServerError::ended(self.server, &status, &self.log),
+                Err(error) => return ServerError::ended(self.server, &error, &self.log),
+            }
+        }
+    }
+
     /// Asks the process to end and waits for it; kills it when it does not.
     pub(crate) async fn stop(mut self, signal: Signal, limit: Duration) -> Result<(), ServerError> {
         self.signal(signal);

@@ -1,10 +1,11 @@
 use std::{fmt, str::FromStr};
 
-use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
-/// Which levels of which modules are logged, e.g. `info` (the default) or `info,ledger=debug`.
+/// Which levels of which modules are logged, e.g. `info` or `info,ledger=debug`.
 const FILTER_VARIABLE: &str = "DOTMASK_LOG";
+/// lapin calls each lost connection an error, where the part that uses it says so once and carries on.
+const DEFAULT_FILTER: &str = "info,lapin=off";
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,10 +60,9 @@ impl fmt::Display for LogFormat {
 
 /// Starts logging to stderr (stdout is for data), filtered by the variable `DOTMASK_LOG`.
 pub fn init_logs(format: LogFormat) -> Result<(), LogsError> {
+    let filter = std::env::var(FILTER_VARIABLE).ok().filter(|filter| !filter.is_empty());
     let filter = EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
-        .with_env_var(FILTER_VARIABLE)
-        .from_env()
+        .parse(filter.as_deref().unwrap_or(DEFAULT_FILTER))
         .map_err(|error| LogsError::Filter { reason: error.to_string() })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match format {

@@ -12,11 +12,11 @@ pub fn table(jobs: &[Job], header: bool) -> String {
     let widths: [usize; 7] = std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
     let mut text = String::new();
     for row in &rows {
-        let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
+        let pad = |(column, cell): (usize, &String)| {
             let width = widths[column];
-            line += &if NUMBERS.contains(&column) { format!("{cell:>width$}  ") } else { format!("{cell:width$}  ") };
-        }
+            if NUMBERS.contains(&column) { format!("{cell:>width$}") } else { format!("{cell:width$}") }
+        };
+        let line = row.iter().enumerate().map(pad).collect::<Vec<_>>().join("  ");
         text += line.trim_end();
         text.push('\n');
     }

@@ -54,12 +54,12 @@ async fn a_batch_taken_in_during_an_outage_of_the_broker_gets_its_tokens_afterwa
     dispatcher.post("/v1/batches?pool=gpu", manifest(5)).await.id();
     wait_for_tokens(&rabbitmq.url(), "gpu", 5).await;
 
-    rabbitmq.kill();
+    rabbitmq.stop().await.unwrap();
     dispatcher.until("/readyz", 503).await;
     dispatcher.post("/v1/batches?pool=gpu", manifest(5)).await.id();
     rabbitmq.restart().await.unwrap();
     dispatcher.until("/readyz", 200).await;
-    // The five confirmed before the crash are kept. Both relay and reconciler may send the later five: that is harmless.
+    // The five confirmed before are kept. Both relay and reconciler may send the later five: that is harmless.
     wait_for("all tokens", async || {
         let mut publisher = Publisher::connect(&rabbitmq.url()).await.map_err(|error| error.to_string())?;
         let ready = publisher.ready("gpu").await.map_err(|error| error.to_string())?;

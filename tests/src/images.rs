@@ -1,0 +1,36 @@
+use std::io::Cursor;
+
+use image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Luma};
+
+/// Bright discs on a dark, slightly textured ground; each seed another texture. The first disc's middle is at (24, 24), and (4, 4) is ground.
+fn blobs(width: u32, height: u32, seed: u32) -> GrayImage {
+    GrayImage::from_fn(width, height, |x, y| {
+        let (dx, dy) = (f64::from(x % 48) - 24.0, f64::from(y % 48) - 24.0);
+        let texture = (x.wrapping_mul(31) ^ y.wrapping_mul(17) ^ seed.wrapping_mul(97)) % 23;
+        let brightness = if dx.hypot(dy) < 12.0 { 190 } else { 40 };
+        Luma([(brightness + texture) as u8])
+    })
+}
+
+fn encode(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    image.write_to(&mut bytes, format).expect("writing to memory cannot fail");
+    bytes.into_inner()
+}
+
+/// Bright discs as a grey PNG.
+pub fn png_of_blobs(width: u32, height: u32, seed: u32) -> Vec<u8> {
+    encode(&DynamicImage::ImageLuma8(blobs(width, height, seed)), ImageFormat::Png)
+}
+
+/// Bright discs as an RGB JPEG.
+pub fn jpeg_of_blobs(width: u32, height: u32, seed: u32) -> Vec<u8> {
+    encode(&DynamicImage::ImageRgb8(DynamicImage::ImageLuma8(blobs(width, height, seed)).into_rgb8()), ImageFormat::Jpeg)
+}
+
+/// Bright discs as a 16-bit TIFF that uses a sixteenth of its range, as microscopes write them.
+pub fn tiff16_of_blobs(width: u32, height: u32, seed: u32) -> Vec<u8> {
+    let grey = blobs(width, height, seed);
+    let deep = ImageBuffer::from_fn(width, height, |x, y| Luma([u16::from(grey.get_pixel(x, y).0[0]) * 16]));
+    encode(&DynamicImage::ImageLuma16(deep), ImageFormat::Tiff)
+}

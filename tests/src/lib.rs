@@ -1,0 +1,10 @@
+//! dotmask as its users run it: private servers, and the binaries as processes that can be killed. What came of a batch is judged
+//! by reading Postgres and the object store alone.
+
+mod images;
+mod system;
+mod verdict;
+
+pub use images::{jpeg_of_blobs, png_of_blobs, tiff16_of_blobs};
+pub use system::{BUCKET, POOL, System, WorkerSettings};
+pub use verdict::check_every_job_has_one_result;

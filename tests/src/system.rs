@@ -1,0 +1,197 @@
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use lapin::{Connection, ConnectionProperties, options::QueuePurgeOptions};
+use ledger::{BatchStatus, JobStatus, Ledger};
+use servers::{Program, Stack};
+use tempfile::TempDir;
+use tokio::process::Command;
+use uuid::Uuid;
+
+/// The pool all tests work with.
+pub const POOL: &str = "nano";
+/// The bucket of images and masks.
+pub const BUCKET: &str = "scans";
+
+/// How long anything may take before a test gives up: far more than it does on a busy machine, so that only a hang meets it.
+const PATIENCE: Duration = Duration::from_mins(5);
+const POLL: Duration = Duration::from_millis(50);
+
+/// The servers and a folder for everything; programs are started and ended by the test.
+pub struct System {
+    /// Postgres, `RabbitMQ` and the object store.
+    pub stack: Stack,
+    /// The truth.
+    pub ledger: Ledger,
+    dispatcher_address: String,
+    dir: TempDir,
+}
+
+/// What a test sets of a worker; the rest is as shipped.
+#[derive(Debug, Clone, Copy)]
+pub struct WorkerSettings {
+    /// How long a job stays a dead worker's.
+    pub lease: Duration,
+    /// Jobs held at once.
+    pub prefetch: u16,
+}
+
+impl Default for WorkerSettings {
+    fn default() -> Self {
+        Self { lease: Duration::from_secs(4), prefetch: 2 }
+    }
+}
+
+impl System {
+    /// Starts the servers and brings the database up to date.
+    pub async fn start() -> anyhow::Result<Self> {
+        let dir = TempDir::with_prefix("dotmask-test-")?;
+        let stack = Stack::start(dir.path()).await?;
+        stack.objects.create_bucket(BUCKET)?;
+        let ledger = Ledger::connect(&stack.postgres.url(), 4).await?;
+        ledger.migrate().await?;
+        let [port] = servers::free_ports();
+        Ok(Self { stack, ledger, dispatcher_address: format!("127.0.0.1:{port}"), dir })
+    }
+
+    /// Starts `dispatcher serve` and waits until it is ready; a later one gets the same address.
+    pub async fn start_dispatcher(&self) -> anyhow::Result<Program> {
+        let settings = [
+            ("DOTMASK_LISTEN", self.dispatcher_address.clone()),
+            ("DOTMASK_POOLS", POOL.into()),
+            ("DOTMASK_REAP_SECONDS", "0.5".into()),
+            ("DOTMASK_RECONCILE_SECONDS", "1".into()),
+        ];
+        let mut dispatcher = self.spawn("dispatcher", &["serve"], &settings)?;
+        let address = self.dispatcher_address.clone();
+        dispatcher.wait_until_ready(PATIENCE, async || is_ready(&address).await).await?;
+        Ok(dispatcher)
+    }
+
+    /// Starts `worker run` with the repository's checkpoint. It need not be ready when this returns: work waits for it.
+    pub fn start_worker(&self, settings: WorkerSettings) -> anyhow::Result<Program> {
+        let checkpoint = repository().join("models/nano/nano.safetensors");
+        let settings = [
+            ("DOTMASK_POOL", POOL.into()),
+            ("DOTMASK_CHECKPOINT", checkpoint.display().to_string()),
+            ("DOTMASK_MASKS", format!("s3://{BUCKET}/masks")),
+            ("DOTMASK_LISTEN", "127.0.0.1:0".into()),
+            ("DOTMASK_LEASE_SECONDS", settings.lease.as_secs_f64().to_string()),
+            ("DOTMASK_HEARTBEAT_SECONDS", (settings.lease.as_secs_f64() / 4.0).to_string()),
+            ("DOTMASK_PREFETCH", settings.prefetch.to_string()),
+        ];
+        self.spawn("worker", &["run"], &settings)
+    }
+
+    /// Puts an image into the bucket.
+    pub fn put_image(&self, key: &str, bytes: &[u8]) -> anyhow::Result<()> {
+        let path = self.stack.objects.dir().join(BUCKET).join(key);
+        fs::create_dir_all(path.parent().context("a key has a folder")?)?;
+        Ok(fs::write(path, bytes)?)
+    }
+
+    /// Runs `dispatcher submit` with these lines and gives its output.
+    pub async fn submit_output(&self, lines: &[String]) -> anyhow::Result<Output> {
+        let manifest = self.dir.path().join(format!("{}.jsonl", Uuid::now_v7()));
+        fs::write(&manifest, lines.join("\n"))?;
+        let manifest = manifest.display().to_string();
+        self.client(&["submit", &manifest, "--pool", POOL]).await
+    }
+
+    /// Submits these lines, which must be good, and gives the batch's id.
+    pub async fn submit(&self, lines: &[String]) -> anyhow::Result<Uuid> {
+        let output = self.submit_output(lines).await?;
+        ensure!(output.status.success(), "submit: {}", String::from_utf8_lossy(&output.stderr));
+        let id = String::from_utf8(output.stdout)?;
+        id.trim().parse().with_context(|| format!("submit printed {id:?}"))
+    }
+
+    /// Runs `dispatcher watch` to the batch's end.
+    pub async fn watch_output(&self, batch: Uuid) -> anyhow::Result<Output> {
+        self.client(&["watch", &batch.to_string(), "--json"]).await
+    }
+
+    /// Waits until the batch is as wanted.
+    pub async fn wait_for(&self, batch: Uuid, wanted: impl Fn(&BatchStatus) -> bool) -> anyhow::Result<BatchStatus> {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let status = self.ledger.batch(batch).await?.context("the batch is not there")?;
+            if wanted(&status) {
+                return Ok(status);
+            }
+            if tokio::time::Instant::now() > deadline {
+                bail!("after {} s the batch is still {:?}; logs:\n{}", PATIENCE.as_secs(), status.counts, self.logs());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Waits until no job of the batch is queued or running.
+    pub async fn wait_until_done(&self, batch: Uuid) -> anyhow::Result<BatchStatus> {
+        self.wait_for(batch, |status| status.counts.queued == 0 && status.counts.running == 0).await
+    }
+
+    /// All jobs of a batch, by line.
+    pub async fn jobs(&self, batch: Uuid) -> anyhow::Result<Vec<JobStatus>> {
+        Ok(self.ledger.jobs(batch, 0, 1_000).await?)
+    }
+
+    /// Throws away every token the broker holds.
+    pub async fn purge_tokens(&self) -> anyhow::Result<()> {
+        let connection = Connection::connect(&self.stack.rabbitmq.url(), ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        channel.queue_purge(format!("dotmask.{POOL}").into(), QueuePurgeOptions::default()).await?;
+        Ok(connection.close(200, "done".into()).await?)
+    }
+
+    /// The bytes of an object, from the store's own folder.
+    pub fn object(&self, uri: &request::S3Uri) -> anyhow::Result<Vec<u8>> {
+        let path = self.stack.objects.dir().join(uri.bucket()).join(uri.key());
+        fs::read(&path).with_context(|| format!("{uri} is not in the store"))
+    }
+
+    /// What all programs wrote.
+    pub fn logs(&self) -> String {
+        let logs = ["dispatcher", "worker"].map(|name| fs::read_to_string(self.log(name)).unwrap_or_default());
+        logs.join("\n")
+    }
+
+    async fn client(&self, arguments: &[&str]) -> anyhow::Result<Output> {
+        let mut command = std::process::Command::new(Program::path("dispatcher")?);
+        Program::in_environment(&mut command, &[("DOTMASK_SERVER".into(), format!("http://{}", self.dispatcher_address))]);
+        command.args(arguments).stdin(Stdio::null());
+        let output = Command::from(command).kill_on_drop(true).output();
+        Ok(tokio::time::timeout(PATIENCE, output).await.context("the client hangs")??)
+    }
+
+    fn spawn(&self, name: &'static str, arguments: &[&str], settings: &[(&str, String)]) -> anyhow::Result<Program> {
+        let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let environment: Vec<_> = self.stack.environment().into_iter().chain(settings).collect();
+        Ok(Program::start(name, arguments, &environment, &self.log(name))?)
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.dir.path().join(format!("{name}.log"))
+    }
+}
+
+async fn is_ready(address: &str) -> bool {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let answer = async {
+        let mut stream = tokio::net::TcpStream::connect(address).await?;
+        stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n").await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        std::io::Result::Ok(answer)
+    };
+    answer.await.is_ok_and(|answer| answer.starts_with("HTTP/1.0 200") || answer.starts_with("HTTP/1.1 200"))
+}
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are a folder of the repository")
+}

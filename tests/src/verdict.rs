@@ -1,0 +1,28 @@
+use anyhow::{Context as _, ensure};
+use ledger::{ArtifactKind, JobState};
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use crate::System;
+
+/// Every job of the batch succeeded, with one result, of its highest epoch, whose objects are in the store as recorded.
+pub async fn check_every_job_has_one_result(system: &System, batch: Uuid) -> anyhow::Result<()> {
+    for job in system.jobs(batch).await? {
+        let name = format!("line {}", job.line);
+        ensure!(job.state == JobState::Succeeded, "{name} is {:?}: {:?}\n{}", job.state, job.error, system.logs());
+        ensure!(job.attempt <= job.max_attempts, "{name} had {} attempts of {}", job.attempt, job.max_attempts);
+        let result = job.result.with_context(|| format!("{name} has no result"))?;
+        let mut kinds: Vec<ArtifactKind> = result.artifacts.iter().map(|artifact| artifact.kind).collect();
+        kinds.sort_by_key(|kind| *kind as u8);
+        let all = [ArtifactKind::Mask, ArtifactKind::InitialMask, ArtifactKind::Overlay, ArtifactKind::Receipt];
+        ensure!(kinds == all, "{name} has {kinds:?}");
+        for artifact in result.artifacts {
+            let bytes = system.object(&artifact.uri)?;
+            let sha256: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+            ensure!(sha256 == artifact.sha256 && bytes.len() as u64 == artifact.bytes, "{name}: {:?} was changed", artifact.kind);
+            let epoch = format!("/{}/{}/", job.id, job.epoch);
+            ensure!(artifact.uri.key().contains(&epoch), "{name}: {} is not of epoch {}", artifact.uri, job.epoch);
+        }
+    }
+    Ok(())
+}
