@@ -104,8 +104,13 @@ fn iou(prediction: &Tensor, target: &Tensor, choices: &Choices) -> Result<f64, T
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::path::Path;
+
     use request::Recipe;
+    use tch::Device;
+
+    use super::*;
+    use crate::Checkpoint;
 
     /// Loss and gradient of a map of logits, in the given precision.
     fn loss_and_gradient(logits: &Tensor, target: &Tensor, kind: Kind) -> (f64, Tensor) {
@@ -141,7 +146,7 @@ mod tests {
 
     fn random_map(seed: i64) -> (Tensor, Tensor) {
         tch::manual_seed(seed);
-        let logits = Tensor::randn([1, 1, 16, 16], (Kind::Double, tch::Device::Cpu));
+        let logits = Tensor::randn([1, 1, 16, 16], (Kind::Double, Device::Cpu));
         let target = logits.gt(0.5).to_kind(Kind::Double);
         (logits, target)
     }
@@ -182,5 +187,39 @@ mod tests {
         for map in [[2.0_f32; 4], [1.0, f32::NAN, 2.0, 3.0], [1.0, f32::INFINITY, 2.0, 3.0]] {
             assert!(min_max(&Tensor::from_slice(&map)).unwrap().is_none(), "{map:?}");
         }
+    }
+
+    fn sam() -> Sam {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/tall.safetensors");
+        Sam::new(&Checkpoint::read(&path).unwrap(), Device::Cpu).unwrap()
+    }
+
+    fn finetune_towards(target: impl Fn(&Tensor) -> Tensor, sam: &mut Sam, image: &Tensor) -> Result<Finetuned, SegmentError> {
+        let embedding = sam.image_encoder.forward(image).unwrap();
+        let untuned = sam.decode(&embedding, sam.prompt_encoder.null()).unwrap().detach();
+        let parameters = Parameters { steps: 5, ..Parameters::default() };
+        finetune(sam, image, embedding, &target(&untuned), &parameters, &mut |_| ControlFlow::Continue(()))
+    }
+
+    #[test]
+    fn stops_where_the_prediction_is_the_target_exactly() {
+        let mut sam = sam();
+        let size = sam.architecture.image_size;
+        let image = Tensor::randn([1, 3, size, size], (Kind::Float, Device::Cpu));
+        let same = |untuned: &Tensor| min_max(untuned).unwrap().unwrap().gt(0.5).to_kind(Kind::Float);
+        let found = finetune_towards(same, &mut sam, &image).unwrap();
+        assert_eq!((found.losses.len(), found.ious, found.best_step), (1, vec![1.0], 1));
+        let opposite = |untuned: &Tensor| 1.0 - same(untuned);
+        let found = finetune_towards(opposite, &mut sam, &image).unwrap();
+        assert_eq!((found.losses.len(), found.ious.len(), found.ious[0].to_bits()), (5, 5, 0.0_f64.to_bits()));
+    }
+
+    #[test]
+    fn says_at_which_step_the_numbers_ran_away() {
+        let mut sam = sam();
+        let size = sam.architecture.image_size;
+        let image = Tensor::full([1, 3, size, size], f64::NAN, (Kind::Float, Device::Cpu));
+        let error = finetune_towards(Tensor::zeros_like, &mut sam, &image).err().expect("must be refused");
+        assert!(matches!(error, SegmentError::Diverged { step: 1, .. }) && !error.is_transient(), "{error}");
     }
 }

@@ -116,6 +116,7 @@ fn format_of(bytes: &[u8]) -> Result<(ImageFormat, &'static str), ImageError> {
 fn decode(bytes: &[u8], format: ImageFormat, name: &'static str, limits: &ImageLimits) -> Result<DynamicImage, ImageError> {
     let refuse = |error: image::ImageError| match error {
         image::ImageError::Unsupported(error) => ImageError::Unsupported { format: name, reason: error.to_string() },
+        image::ImageError::Limits(error) => ImageError::Unsupported { format: name, reason: error.to_string() },
         error => ImageError::Damaged { format: name, reason: error.to_string() },
     };
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);

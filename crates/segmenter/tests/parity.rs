@@ -117,7 +117,7 @@ fn compare_five_steps(case: &str, checkpoint: &str) {
     for (step, (found, expected)) in found.ious.iter().zip(&ious).enumerate() {
         assert!((found - expected).abs() < 1e-3, "IoU of step {}: {found}, expected {expected}", step + 1);
     }
-    assert_eq!(f64::from(found.best_step), expected.numbers("best_step")[0]);
+    assert_eq!(found.best_step, expected.numbers("best_step")[0] as u32);
     assert_eq!(binary(&found.mask), expected.bytes("mask"), "the final mask is the same");
     assert_eq!(found.mask.dimensions(), expected.image().dimensions());
 

@@ -136,7 +136,10 @@ fn report(arguments: &SegmentArgs, receipt: &Receipt) -> anyhow::Result<()> {
     writeln!(stdout, "initial mask  {}", place(ArtifactKind::InitialMask))?;
     writeln!(stdout, "overlay       {}", place(ArtifactKind::Overlay))?;
     writeln!(stdout, "receipt       {}", place(ArtifactKind::Receipt))?;
-    writeln!(stdout, "best step     {best_step} of {}, IoU with the initial mask {iou:.4}", losses.len())?;
+    match best_step {
+        0 => writeln!(stdout, "best step     none: the answer is the initial mask")?,
+        _ => writeln!(stdout, "best step     {best_step} of {}, IoU with the initial mask {iou:.4}", losses.len())?,
+    }
     writeln!(stdout, "time          {:.1} s, of which fine-tuning {:.1} s", seconds.total(), seconds.finetune)?;
     Ok(())
 }

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use crate::{
     checkpoint::checkpoint,
     common::{Ended, draw_cells, sha256, small_png, worker},
-    system::{RunningWorker, System},
+    system::{RunningWorker, System, image_uri},
 };
 
 /// More steps than the tiny model does in any test's time.
@@ -19,7 +19,7 @@ async fn does_a_job_all_the_way() {
     let system = System::start().await;
     // The pool is declared after the worker has begun to wait for it, as when the dispatcher comes later.
     let worker = RunningWorker::start(&system, &[]);
-    worker.logged("pool \"test\" is unknown").await;
+    worker.logged("is unknown; the dispatcher declares").await;
     system.ledger.declare_pool("test").await.unwrap();
 
     let image = system.put_image("cells.png", &fs::read(draw_cells(system.folder())).unwrap());
@@ -47,9 +47,9 @@ async fn does_a_job_all_the_way() {
     assert!(!receipt.to_string().contains("cells.png"), "a receipt names no object: {receipt}");
 
     let metrics = worker.metrics().await;
-    assert_eq!(metrics.value(r#"dotmask_worker_jobs_total{class="none",outcome="succeeded"}"#), 1.0);
-    assert_eq!(metrics.value(r#"dotmask_worker_stage_seconds_count{stage="finalise"}"#), 1.0);
-    assert!(metrics.value("dotmask_worker_steps_total") >= 1.0);
+    assert_eq!(metrics.count(r#"dotmask_worker_jobs_total{class="none",outcome="succeeded"}"#), 1);
+    assert_eq!(metrics.count(r#"dotmask_worker_stage_seconds_count{stage="finalise"}"#), 1);
+    assert!(metrics.count("dotmask_worker_steps_total") >= 1);
     worker.ready().await;
 
     let ended = worker.stop(Signal::SIGTERM).await;
@@ -58,8 +58,8 @@ async fn does_a_job_all_the_way() {
 }
 
 fn artifact_uri(job: &JobStatus, kind: ArtifactKind) -> request::S3Uri {
-    let artifacts = &job.result.as_ref().unwrap().artifacts;
-    artifacts.iter().find(|artifact| artifact.kind == kind).unwrap().uri.clone()
+    let mut artifacts = job.result.iter().flat_map(|result| &result.artifacts);
+    artifacts.find(|artifact| artifact.kind == kind).expect("a result has one of each kind").uri.clone()
 }
 
 #[tokio::test]
@@ -72,8 +72,9 @@ async fn fails_bad_images_for_good_with_their_reason_and_goes_on() {
     let jobs = [
         (system.submit(&text, 3).await, "PNG"),
         (system.submit(&small, 3).await, "point 1 at (20, 20) is outside the image, which is 8 wide and 8 high"),
-        (system.submit(&system.uri("nowhere.png"), 3).await, "there is no object"),
+        (system.submit(&image_uri("nowhere.png"), 3).await, "there is no object"),
     ];
+    let undecided = system.enter_with_points(&good, "20,20,1;20,20,0", 3).await;
     let last = system.submit(&good, 3).await;
     let worker = RunningWorker::start(&system, &[]);
 
@@ -85,8 +86,11 @@ async fn fails_bad_images_for_good_with_their_reason_and_goes_on() {
         assert!(error.message.contains(reason), "{}", error.message);
     }
     assert_eq!(system.ended(last).await.state, JobState::Succeeded);
-    let failed = r#"dotmask_worker_jobs_total{class="permanent",outcome="failed"}"#;
-    assert_eq!(worker.metrics().await.value(failed), 3.0);
+    let undecided = system.ended(undecided).await;
+    assert_eq!(undecided.result.map(|result| result.best_step), Some(0), "{:?}", undecided.error);
+    let metrics = worker.metrics().await;
+    assert_eq!(metrics.count(r#"dotmask_worker_jobs_total{class="permanent",outcome="failed"}"#), 3);
+    assert_eq!(metrics.count("dotmask_worker_empty_masks_total"), 1);
 }
 
 #[tokio::test]
@@ -121,6 +125,21 @@ async fn finishes_a_short_job_when_told_to_stop() {
 }
 
 #[tokio::test]
+async fn leaves_at_once_at_the_second_signal() {
+    let system = System::start().await;
+    system.ledger.declare_pool("test").await.unwrap();
+    let image = system.put_image("cells.png", &fs::read(draw_cells(system.folder())).unwrap());
+    let job = system.submit(&image, ENDLESS).await;
+    let worker = RunningWorker::start(&system, &["--drain-seconds", "3600"]);
+    worker.steps_begun().await;
+    worker.signal(Signal::SIGTERM);
+    worker.logged("stopping").await;
+    let ended = worker.stop(Signal::SIGTERM).await;
+    assert_eq!(ended.code, 1, "{}", ended.stderr);
+    assert_eq!(system.job(job).await.state, JobState::Running, "its lease ends by itself");
+}
+
+#[tokio::test]
 async fn stops_a_job_whose_lease_is_lost_and_does_the_next() {
     let system = System::start().await;
     system.ledger.declare_pool("test").await.unwrap();
@@ -135,8 +154,8 @@ async fn stops_a_job_whose_lease_is_lost_and_does_the_next() {
     assert_eq!(system.ended(next).await.state, JobState::Succeeded, "the model is free again");
     assert_eq!(system.job(job).await.state, JobState::Cancelled);
     let metrics = worker.metrics().await;
-    assert_eq!(metrics.value("dotmask_worker_leases_lost_total"), 1.0);
-    assert!(metrics.value("dotmask_worker_steps_total") < f64::from(ENDLESS));
+    assert_eq!(metrics.count("dotmask_worker_leases_lost_total"), 1);
+    assert!(metrics.count("dotmask_worker_steps_total") < u64::from(ENDLESS));
 }
 
 #[tokio::test]

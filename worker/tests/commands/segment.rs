@@ -46,9 +46,9 @@ fn refusal(ended: Ended) -> String {
 
 /// The message for these bytes in place of an image.
 fn refusal_of_image(bytes: &[u8]) -> String {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("the system has a folder for temporary files");
     let image = folder.path().join("scan.png");
-    fs::write(&image, bytes).unwrap();
+    fs::write(&image, bytes).expect("a new folder takes files");
     let message = refusal(segment(folder.path(), &image, &[]));
     assert!(message.contains("scan.png"), "does not name the image: {message}");
     message
@@ -56,7 +56,7 @@ fn refusal_of_image(bytes: &[u8]) -> String {
 
 /// The message for these arguments with a good image.
 fn refusal_of(arguments: &[&str]) -> String {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("the system has a folder for temporary files");
     let image = draw_cells(folder.path());
     refusal(segment(folder.path(), &image, arguments))
 }
@@ -98,7 +98,7 @@ fn writes_the_four_files_and_prints_one_json_object() {
 
 /// A mask's file: grey, and every pixel 0 or 255.
 fn read_mask(path: &str) -> GrayImage {
-    let mask = image::open(path).unwrap();
+    let mask = image::open(path).expect("a PNG");
     assert_eq!(mask.color(), image::ColorType::L8);
     let mask = mask.into_luma8();
     assert!(mask.pixels().all(|pixel| matches!(pixel.0[0], 0 | 255)));
@@ -211,7 +211,7 @@ fn refuses_a_truncated_checkpoint() {
 fn refuses_a_checkpoint_of_another_architecture() {
     let folder = tempfile::tempdir().unwrap();
     let other = folder.path().join("resnet.safetensors");
-    fs::write(&other, safetensors(&vec![("layer1.0.conv1.weight".into(), vec![64, 3, 7, 7])])).unwrap();
+    fs::write(&other, safetensors(&[("layer1.0.conv1.weight".into(), vec![64, 3, 7, 7])])).unwrap();
     let message = refusal_of(&["--checkpoint", other.to_str().unwrap()]);
     assert!(message.contains("resnet.safetensors"), "{message}");
 }

@@ -40,7 +40,12 @@ pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// Postgres, RabbitMQ and an object store, with the ledger's tables and a bucket for images and one for results.
+/// Where an image of that name is, or would be.
+pub fn image_uri(name: &str) -> S3Uri {
+    S3Uri::new("scans", name).expect("a plain name")
+}
+
+/// Postgres, `RabbitMQ` and an object store, with the ledger's tables and a bucket for images and one for results.
 pub struct System {
     pub stack: Stack,
     pub ledger: Ledger,
@@ -64,15 +69,10 @@ impl System {
         self.folder.path()
     }
 
-    /// Where an image of that name is, or would be.
-    pub fn uri(&self, name: &str) -> S3Uri {
-        S3Uri::new("scans", name).expect("a plain name")
-    }
-
     /// Puts bytes into the store.
     pub fn put_image(&self, name: &str, bytes: &[u8]) -> S3Uri {
         fs::write(self.stack.objects.dir().join("scans").join(name), bytes).expect("the store's folder takes files");
-        self.uri(name)
+        image_uri(name)
     }
 
     /// An object's bytes.
@@ -82,15 +82,21 @@ impl System {
 
     /// Enters a batch of one job into the ledger; its token stays in the outbox.
     pub async fn enter(&self, image: &S3Uri, steps: u32) -> Uuid {
+        self.enter_with_points(image, "20,20,1;60,40,0", steps).await
+    }
+
+    /// Enters a batch of one job with these points into the ledger; its token stays in the outbox.
+    pub async fn enter_with_points(&self, image: &S3Uri, points: &str, steps: u32) -> Uuid {
         let request = SegmentationRequest {
             image: image.clone(),
-            points: "20,20,1;60,40,0".parse().expect("valid"),
+            points: points.parse().expect("valid"),
             id: None,
             pool: None,
             // So slow that the prediction never becomes the initial mask, which would end the fine-tuning early.
             parameters: Parameters { steps, learning_rate: 1e-9, ..Parameters::default() },
         };
-        let mut batch = self.ledger.begin_batch(NewBatch { name: None, pool: "test".into() }).await.expect("Postgres answers");
+        let mut batch =
+            self.ledger.begin_batch(NewBatch { name: None, pool: "test".into(), priority: 0 }).await.expect("Postgres answers");
         batch.push(1, &request).await.expect("a valid request");
         let batch = batch.commit().await.expect("a declared pool");
         self.ledger.jobs(batch.id, 0, 1).await.expect("Postgres answers")[0].id
@@ -165,7 +171,7 @@ impl RunningWorker {
 
     /// Waits until the model is in the midst of an image.
     pub async fn steps_begun(&self) {
-        until("a step was done", async || self.metrics().await.value("dotmask_worker_steps_total") > 0.0).await;
+        until("a step was done", async || self.metrics().await.count("dotmask_worker_steps_total") > 0).await;
     }
 
     /// Waits until it says that it can work.
@@ -195,10 +201,15 @@ impl RunningWorker {
         answer
     }
 
-    /// Sends the signal and waits for the end.
-    pub async fn stop(self, signal: Signal) -> Ended {
+    /// Sends the signal.
+    pub fn signal(&self, signal: Signal) {
         let pid = self.child.id().expect("the worker still runs");
         kill(Pid::from_raw(pid.cast_signed()), signal).expect("the worker still runs");
+    }
+
+    /// Sends the signal and waits for the end.
+    pub async fn stop(self, signal: Signal) -> Ended {
+        self.signal(signal);
         self.ended().await
     }
 
@@ -215,8 +226,8 @@ impl RunningWorker {
 pub struct Metrics(String);
 
 impl Metrics {
-    /// The value of a series, named as it is in the answer.
-    pub fn value(&self, series: &str) -> f64 {
+    /// The value of a series that counts, named as it is in the answer.
+    pub fn count(&self, series: &str) -> u64 {
         let value = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();
         self.0.lines().find_map(value).unwrap_or_else(|| panic!("no series {series} in:\n{}", self.0))
     }

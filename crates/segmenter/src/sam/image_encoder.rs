@@ -26,8 +26,9 @@ impl ImageEncoder {
 
     /// A preprocessed image to its embedding. [B, 3, S, S] -> [B, C, T, T]
     pub fn forward(&self, image: &Tensor) -> Result<Tensor> {
-        let mut x = self.patch_embed.forward(image)?.f_permute([0, 2, 3, 1])?; // [B, T, T, dim]
-        x = x.f_add(&self.pos_embed)?;
+        // Contiguous, or every layer norm after it would copy: a permuted tensor's order in memory is inherited by what is added to it.
+        let patches = self.patch_embed.forward(image)?.f_permute([0, 2, 3, 1])?.f_contiguous()?; // [B, T, T, dim]
+        let mut x = patches.f_add(&self.pos_embed)?;
         for block in &self.blocks {
             x = block.forward(&x)?;
         }

@@ -10,6 +10,7 @@
 )]
 
 mod architecture;
+mod expected;
 mod image_encoder;
 mod layers;
 mod mask_decoder;
