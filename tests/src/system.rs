@@ -78,6 +78,8 @@ impl System {
         let checkpoint = repository().join("models/nano/nano.safetensors");
         let settings = [
             ("DOTMASK_POOL", POOL.into()),
+            // Tests run side by side, and two libtorches of two threads each slow each other threefold.
+            ("DOTMASK_THREADS", "1".into()),
             ("DOTMASK_CHECKPOINT", checkpoint.display().to_string()),
             ("DOTMASK_MASKS", format!("s3://{BUCKET}/masks")),
             ("DOTMASK_LISTEN", "127.0.0.1:0".into()),

@@ -18,7 +18,7 @@ pub async fn check_every_job_has_one_result(system: &System, batch: Uuid) -> any
         ensure!(kinds == all, "{name} has {kinds:?}");
         for artifact in result.artifacts {
             let bytes = system.object(&artifact.uri)?;
-            let sha256: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+            let sha256 = Sha256::digest(&bytes).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
             ensure!(sha256 == artifact.sha256 && bytes.len() as u64 == artifact.bytes, "{name}: {:?} was changed", artifact.kind);
             let epoch = format!("/{}/{}/", job.id, job.epoch);
             ensure!(artifact.uri.key().contains(&epoch), "{name}: {} is not of epoch {}", artifact.uri, job.epoch);

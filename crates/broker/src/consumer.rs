@@ -23,7 +23,9 @@ use crate::{
     server::{Server, Session, queue_name},
 };
 
-const FIRST_DELAY: Duration = Duration::from_millis(200);
+/// Not much shorter: `RabbitMQ` 3.10 leaves a consumer without deliveries when its queue is made anew by another connection
+/// within the moment that the news of the deletion takes to reach it.
+const FIRST_DELAY: Duration = Duration::from_millis(500);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
 
 /// Receives the pool's tokens, at most `prefetch` of them at a time that are neither acknowledged nor given back.
@@ -87,8 +89,9 @@ impl Tokens {
 #[must_use = "a token that is neither acknowledged nor given back takes one place of the prefetch"]
 pub struct Token {
     acker: Acker,
-    /// The connection stays open, also after shutdown, until the last token that came by it is answered.
-    _session: Arc<Session>,
+    /// Keeps the connection open, also after shutdown, until the last token that came by it is answered.
+    #[expect(dead_code, reason = "only its lifetime matters")]
+    session: Arc<Session>,
 }
 
 impl Token {
@@ -180,7 +183,7 @@ impl Supervisor {
             tokio::select! {
                 () = self.is_over() => break,
                 delivery = consumer.next() => match delivery {
-                    Some(Ok(delivery)) => waiting.push_back(Token { acker: delivery.acker, _session: session.clone() }),
+                    Some(Ok(delivery)) => waiting.push_back(Token { acker: delivery.acker, session: session.clone() }),
                     Some(Err(error)) => return Some(BrokerError::lost(&session.address, &error)),
                     // The server cancels a consumer when its queue is deleted.
                     None => {

@@ -69,8 +69,16 @@ pub enum BrokerError {
         /// How long was waited.
         seconds: u64,
     },
-    /// A token was not stored. The queue was deleted just now, or has lost the majority of its replicas.
-    #[error("RabbitMQ at {address} did not store a token in {queue}; check the queue's state there")]
+    /// The queue was deleted since it was declared.
+    #[error("the queue {queue} was deleted from RabbitMQ at {address}; the next attempt makes it anew")]
+    QueueGone {
+        /// The server, as host:port.
+        address: String,
+        /// The queue's name.
+        queue: String,
+    },
+    /// The queue could not store a token.
+    #[error("RabbitMQ at {address} could not store a token in {queue}; check that most of the queue's replicas run")]
     NotStored {
         /// The server, as host:port.
         address: String,
@@ -94,10 +102,13 @@ impl BrokerError {
     }
 
     pub(crate) fn declare(address: &str, queue: &str, error: &lapin::Error) -> Self {
-        if error.is_amqp_error() {
-            Self::Queue { address: address.into(), queue: queue.into(), reason: error.to_string() }
-        } else {
-            Self::lost(address, error)
+        let (address, queue) = (address.to_owned(), queue.to_owned());
+        match error.kind() {
+            ErrorKind::ProtocolError(refusal) => match refusal.kind() {
+                AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => Self::QueueGone { address, queue },
+                _ => Self::Queue { address, queue, reason: error.to_string() },
+            },
+            _ => Self::Lost { address, reason: error.to_string() },
         }
     }
 

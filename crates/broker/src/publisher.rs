@@ -1,4 +1,4 @@
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use lapin::{
     BasicProperties, Confirmation, PublisherConfirm,
@@ -20,46 +20,53 @@ const PERSISTENT: u8 = 2;
 pub struct Publisher {
     server: Server,
     session: Option<Session>,
+    /// Declared by this session. A queue that is deleted meanwhile fails one call and is made anew by the next, not at once:
+    /// its consumers must have heard of its end by then.
+    declared: HashSet<ShortString>,
 }
 
 impl Publisher {
     /// Connects to the server.
     pub async fn connect(url: &str) -> Result<Self, BrokerError> {
-        let mut publisher = Self { server: Server::parse(url)?, session: None };
-        publisher.session().await?;
-        Ok(publisher)
+        let server = Server::parse(url)?;
+        let session = connect_for_publishing(&server).await?;
+        Ok(Self { server, session: Some(session), declared: HashSet::new() })
     }
 
     /// Sends this many tokens to the pool. `Ok` means that the server has stored every one of them; after an error some may
-    /// be stored, and sending all of them again does no harm.
+    /// be stored, and sending all of them again does no harm. What `RabbitMQ` 3 stores a few seconds late is a new queue
+    /// itself: killed right after the queue was made, it comes back without queue and tokens.
     pub async fn publish(&mut self, pool: &str, tokens: u32) -> Result<(), BrokerError> {
         let queue = queue_name(pool)?;
-        let outcome = send(self.session().await?, &queue, tokens).await;
-        self.forget_session_on_error(outcome)
+        let session = self.begin(&queue).await?;
+        send(&session, &queue, tokens).await?;
+        self.session = Some(session);
+        Ok(())
     }
 
     /// How many of the pool's tokens wait in the queue, not counting those that workers hold.
     pub async fn ready(&mut self, pool: &str) -> Result<u32, BrokerError> {
         let queue = queue_name(pool)?;
-        let outcome = self.session().await?.declare(&queue).await.map(|queue| queue.message_count());
-        self.forget_session_on_error(outcome)
+        let session = self.begin(&queue).await?;
+        let ready = session.inspect(&queue).await?.message_count();
+        self.session = Some(session);
+        Ok(ready)
     }
 
-    async fn session(&mut self) -> Result<&Session, BrokerError> {
-        let usable = self.session.take().filter(Session::is_usable);
-        let session = match usable {
-            Some(session) => session,
-            None => connect_for_publishing(&self.server).await?,
+    /// Takes the session, with the queue in place. Who is done puts it back; after an error it is gone, because errors close
+    /// the channel or leave confirmations that nobody waits for.
+    async fn begin(&mut self, queue: &ShortString) -> Result<Session, BrokerError> {
+        let session = if let Some(session) = self.session.take().filter(Session::is_usable) {
+            session
+        } else {
+            self.declared.clear();
+            connect_for_publishing(&self.server).await?
         };
-        Ok(self.session.insert(session))
-    }
-
-    /// An error closes the channel, or leaves it with confirmations nobody waits for.
-    fn forget_session_on_error<T>(&mut self, outcome: Result<T, BrokerError>) -> Result<T, BrokerError> {
-        if outcome.is_err() {
-            self.session = None;
+        if !self.declared.contains(queue) {
+            session.declare(queue).await?;
+            self.declared.insert(queue.clone());
         }
-        outcome
+        Ok(session)
     }
 }
 
@@ -71,7 +78,6 @@ async fn connect_for_publishing(server: &Server) -> Result<Session, BrokerError>
 }
 
 async fn send(session: &Session, queue: &ShortString, tokens: u32) -> Result<(), BrokerError> {
-    session.declare(queue).await?;
     let mut unconfirmed = VecDeque::with_capacity(WINDOW);
     for _ in 0..tokens {
         if unconfirmed.len() == WINDOW
@@ -99,6 +105,9 @@ async fn send(session: &Session, queue: &ShortString, tokens: u32) -> Result<(),
 async fn confirmed(session: &Session, queue: &ShortString, token: PublisherConfirm) -> Result<(), BrokerError> {
     match session.within_limit(token).await? {
         Ok(Confirmation::Ack(None)) => Ok(()),
+        Ok(Confirmation::Ack(Some(_returned))) => {
+            Err(BrokerError::QueueGone { address: session.address.clone(), queue: queue.to_string() })
+        }
         Ok(_) => Err(BrokerError::NotStored { address: session.address.clone(), queue: queue.to_string() }),
         Err(error) => Err(BrokerError::lost(&session.address, &error)),
     }

@@ -67,12 +67,21 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Makes sure that the queue exists and says how it stands.
-    pub(crate) async fn declare(&self, queue: &ShortString) -> Result<Queue, BrokerError> {
+    /// Makes the queue, unless it is there already.
+    pub(crate) async fn declare(&self, queue: &ShortString) -> Result<(), BrokerError> {
+        self.ask_for(queue, QueueDeclareOptions::durable()).await.map(drop)
+    }
+
+    /// How a queue stands that must be there.
+    pub(crate) async fn inspect(&self, queue: &ShortString) -> Result<Queue, BrokerError> {
+        self.ask_for(queue, QueueDeclareOptions::durable().passive()).await
+    }
+
+    async fn ask_for(&self, queue: &ShortString, options: QueueDeclareOptions) -> Result<Queue, BrokerError> {
         let mut arguments = FieldTable::default();
         arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-        let declare = self.channel.queue_declare(queue.clone(), QueueDeclareOptions::durable(), arguments);
-        self.within_limit(declare).await?.map_err(|error| BrokerError::declare(&self.address, queue.as_str(), &error))
+        let answer = self.within_limit(self.channel.queue_declare(queue.clone(), options, arguments)).await?;
+        answer.map_err(|error| BrokerError::declare(&self.address, queue.as_str(), &error))
     }
 
     /// Waits for an answer of the server. A blocked connection sends nothing, so its answers never come.

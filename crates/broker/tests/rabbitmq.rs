@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use broker::{BrokerError, Publisher, Token, Tokens, consume};
-use lapin::{Connection, ConnectionProperties, options::QueueDeleteOptions};
+use lapin::{
+    Connection, ConnectionProperties,
+    options::{QueueDeclareOptions, QueueDeleteOptions},
+    types::FieldTable,
+};
 use servers::RabbitMq;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +30,20 @@ fn consumer(rabbitmq: &RabbitMq, pool: &str, prefetch: u16) -> (Tokens, Cancella
 
 async fn next(tokens: &mut Tokens) -> Token {
     tokio::time::timeout(PATIENCE, tokens.next()).await.expect("a token in time").expect("no shutdown")
+}
+
+async fn delete_queue(administrator: &Connection) -> lapin::Result<()> {
+    let channel = administrator.create_channel().await?;
+    channel.queue_delete("dotmask.chest".into(), QueueDeleteOptions::default()).await.map(drop)
+}
+
+/// Starts a server whose queue is on disk: `RabbitMQ` 3 writes a new queue's definition some seconds late.
+async fn rabbitmq_with_lasting_queue() -> Result<(TempDir, RabbitMq, Publisher), Box<dyn std::error::Error>> {
+    let (dir, mut rabbitmq) = rabbitmq().await?;
+    let mut publisher = Publisher::connect(&rabbitmq.url()).await?;
+    publisher.ready("chest").await?;
+    rabbitmq.restart().await?;
+    Ok((dir, rabbitmq, publisher))
 }
 
 /// Repeats until the condition holds: the server's counts follow what happened by a moment.
@@ -82,8 +100,7 @@ async fn no_more_tokens_are_out_than_the_prefetch() -> Outcome {
 
 #[tokio::test]
 async fn confirmed_tokens_outlive_a_crash_and_the_publisher_connects_again() -> Outcome {
-    let (_dir, mut rabbitmq) = rabbitmq().await?;
-    let mut publisher = Publisher::connect(&rabbitmq.url()).await?;
+    let (_dir, mut rabbitmq, mut publisher) = rabbitmq_with_lasting_queue().await?;
     publisher.publish("chest", 1_200).await?;
     rabbitmq.kill();
     assert!(publisher.publish("chest", 1).await.is_err());
@@ -134,8 +151,7 @@ async fn a_token_can_be_used_up_after_shutdown_and_the_others_go_back() -> Outco
 
 #[tokio::test]
 async fn the_consumer_comes_back_after_a_crash_and_skips_stale_tokens() -> Outcome {
-    let (_dir, mut rabbitmq) = rabbitmq().await?;
-    let mut publisher = Publisher::connect(&rabbitmq.url()).await?;
+    let (_dir, mut rabbitmq, mut publisher) = rabbitmq_with_lasting_queue().await?;
     publisher.publish("chest", 3).await?;
     let (mut tokens, _shutdown) = consumer(&rabbitmq, "chest", 3);
     let held = next(&mut tokens).await;
@@ -154,18 +170,41 @@ async fn the_consumer_comes_back_after_a_crash_and_skips_stale_tokens() -> Outco
 }
 
 #[tokio::test]
-async fn the_consumer_and_the_publisher_outlive_the_deletion_of_their_queue() -> Outcome {
+async fn the_consumer_makes_its_queue_again_when_it_is_deleted() -> Outcome {
     let (_dir, rabbitmq) = rabbitmq().await?;
-    let mut publisher = Publisher::connect(&rabbitmq.url()).await?;
     let (mut tokens, _shutdown) = consumer(&rabbitmq, "chest", 1);
     eventually(async || tokens.is_connected()).await;
 
     let administrator = Connection::connect(&rabbitmq.url(), ConnectionProperties::default()).await?;
-    let channel = administrator.create_channel().await?;
-    channel.queue_delete("dotmask.chest".into(), QueueDeleteOptions::default()).await?;
-
-    publisher.publish("chest", 1).await?;
+    delete_queue(&administrator).await?;
+    let passive = QueueDeclareOptions::durable().passive();
+    eventually(async || {
+        // Asking for a queue that is not there closes the channel.
+        let Ok(channel) = administrator.create_channel().await else { return false };
+        channel.queue_declare("dotmask.chest".into(), passive, FieldTable::default()).await.is_ok()
+    })
+    .await;
+    Publisher::connect(&rabbitmq.url()).await?.publish("chest", 1).await?;
     next(&mut tokens).await.ack().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn tokens_for_a_deleted_queue_are_an_error_and_the_next_call_makes_it_anew() -> Outcome {
+    let (_dir, rabbitmq) = rabbitmq().await?;
+    let mut publisher = Publisher::connect(&rabbitmq.url()).await?;
+    let administrator = Connection::connect(&rabbitmq.url(), ConnectionProperties::default()).await?;
+    publisher.publish("chest", 1).await?;
+    delete_queue(&administrator).await?;
+    let error = publisher.publish("chest", 1).await.expect_err("no queue takes it");
+    assert!(matches!(error, BrokerError::QueueGone { .. }), "{error:?}");
+    publisher.publish("chest", 2).await?;
+    wait_for_ready(&mut publisher, "chest", 2).await;
+
+    delete_queue(&administrator).await?;
+    let error = publisher.ready("chest").await.expect_err("there is no queue");
+    assert!(matches!(error, BrokerError::QueueGone { .. }), "{error:?}");
+    assert_eq!(publisher.ready("chest").await?, 0);
     Ok(())
 }
 
@@ -174,13 +213,7 @@ async fn a_queue_of_another_kind_is_named_with_what_to_do() -> Outcome {
     let (_dir, rabbitmq) = rabbitmq().await?;
     let administrator = Connection::connect(&rabbitmq.url(), ConnectionProperties::default()).await?;
     let channel = administrator.create_channel().await?;
-    channel
-        .queue_declare(
-            "dotmask.chest".into(),
-            lapin::options::QueueDeclareOptions::durable(),
-            lapin::types::FieldTable::default(),
-        )
-        .await?;
+    channel.queue_declare("dotmask.chest".into(), QueueDeclareOptions::durable(), FieldTable::default()).await?;
     let mut publisher = Publisher::connect(&rabbitmq.url()).await?;
     let error = publisher.publish("chest", 1).await.expect_err("a classic queue");
     assert!(matches!(error, BrokerError::Queue { .. }), "{error:?}");

@@ -1,6 +1,7 @@
 use std::{
     fs::{self, OpenOptions},
     io,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{LazyLock, mpsc},
@@ -46,6 +47,8 @@ impl Process {
         }
         command.arg("--").arg(program);
         command.stdin(Stdio::null()).stdout(output).stderr(errors);
+        // A group of its own, out of the terminal's reach: at Ctrl-C whoever started it ends it, in order.
+        command.process_group(0);
         arrange(&mut command);
         let child = spawn_on_lasting_thread(command).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => ServerError::Missing { program: "setpriv", package: "util-linux" },

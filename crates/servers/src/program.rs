@@ -1,6 +1,5 @@
 use std::{
     env,
-    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -25,8 +24,7 @@ impl Program {
         log: &Path,
     ) -> Result<Self, ServerError> {
         let process = Process::spawn(name, &Self::path(name)?, None, Signal::SIGTERM, log, |command| {
-            // A group of its own, out of the terminal's reach: at Ctrl-C whoever started it ends it, in order.
-            command.args(arguments).process_group(0);
+            command.args(arguments);
             Self::in_environment(command, environment);
         })?;
         Ok(Self(process))
