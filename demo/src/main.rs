@@ -3,7 +3,6 @@
 
 mod fetch;
 mod images;
-mod processes;
 mod report;
 mod run_folder;
 mod show;
@@ -14,7 +13,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -43,27 +42,28 @@ async fn main() -> ExitCode {
 
 async fn run(out: &Path) -> anyhow::Result<()> {
     let started = Instant::now();
+    let interrupted = interruption()?;
     let folder = RunFolder::create(&repository().join(".demo"))?;
     let mut show = Show::default();
     let outcome = tokio::select! {
         outcome = show.run(&folder, out) => outcome,
-        outcome = interrupted() => outcome,
+        () = interrupted => Err(anyhow!("interrupted")),
     };
     show.stop().await;
-    if let Err(error) = outcome {
-        return Err(error.context(format!("the logs are in {}", folder.path().display())));
-    }
+    outcome.map_err(|error| anyhow!("{error:#}\nhint: all logs are in {}", folder.path().display()))?;
     folder.remove()?;
     eprintln!("demo: done in {:.0} s", started.elapsed().as_secs_f64());
     Ok(())
 }
 
-async fn interrupted() -> anyhow::Result<()> {
+/// Ends at the first SIGINT, SIGTERM or SIGHUP. From its making on, none of them ends the program by itself.
+fn interruption() -> anyhow::Result<impl Future<Output = ()>> {
     let listen = |kind| signal(kind).context("cannot listen for signals");
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
     let mut hangup = listen(SignalKind::hangup())?;
-    tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {}, _ = hangup.recv() => {} }
-    bail!("interrupted")
+    Ok(async move {
+        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {}, _ = hangup.recv() => {} }
+    })
 }
 
 /// The checkout this program was built from: the model, the sources of the images and the cache are in it.

@@ -1,19 +1,16 @@
 use std::{
     fs,
-    net::{Ipv4Addr, TcpListener},
     path::Path,
-    process::Stdio,
-    time::Instant,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail, ensure};
-use servers::Stack;
-use tokio::process::Command;
+use servers::{Program, Stack};
 
 use crate::{
     fetch::fetch,
     images::{DemoImage, demo_images, manifest},
-    processes::{Processes, in_environment, program},
     report::{Job, print_table, write_pictures},
     repository,
     run_folder::RunFolder,
@@ -23,6 +20,9 @@ const POOL: &str = "demo";
 const IMAGES: &str = "images";
 const MASKS: &str = "masks";
 
+/// How long the dispatcher may take to reach the servers and to make its tables.
+const START_LIMIT: Duration = Duration::from_mins(1);
+
 /// `dispatcher watch` ends with it when a job did not succeed.
 const JOBS_DID_NOT_SUCCEED: i32 = 4;
 
@@ -30,7 +30,8 @@ const JOBS_DID_NOT_SUCCEED: i32 = 4;
 #[derive(Default)]
 pub struct Show {
     stack: Option<Stack>,
-    processes: Processes,
+    dispatcher: Option<Program>,
+    worker: Option<Program>,
 }
 
 impl Show {
@@ -57,26 +58,30 @@ impl Show {
         stack.objects.create_bucket(MASKS)?;
         let store = stack.objects.dir().to_owned();
         let environment = stack.environment();
-        let port = free_port()?;
-        let server = format!("http://127.0.0.1:{port}");
+        let [port] = servers::free_ports();
         let listen = format!("127.0.0.1:{port}");
+        let server = format!("http://{listen}");
         let serve = ["serve", "--migrate", "--pools", POOL, "--listen", &listen];
-        self.processes.start("dispatcher", &serve, &environment, folder.path())?;
+        let log = |name| folder.path().join(format!("{name}.log"));
+        let dispatcher = self.dispatcher.insert(Program::start("dispatcher", &serve, &environment, &log("dispatcher"))?);
         let (checkpoint, masks) = (checkpoint.to_str().context("the path is not UTF-8")?, format!("s3://{MASKS}"));
         let run = ["run", "--pool", POOL, "--checkpoint", checkpoint, "--masks", &masks, "--listen", "127.0.0.1:0"];
-        self.processes.start("worker", &run, &[&environment[..], &worker_settings()].concat(), folder.path())?;
+        let environment = [&environment[..], &worker_settings()].concat();
+        let worker = self.worker.insert(Program::start("worker", &run, &environment, &log("worker"))?);
         eprintln!("demo: a dispatcher at {server} and a worker run; their logs are in {}", folder.path().display());
 
         put(&images, &cache, &store)?;
         let manifest_file = folder.path().join("manifest.jsonl");
         fs::write(&manifest_file, manifest(&images, IMAGES)?)?;
+        dispatcher.wait_until_ready(&listen, START_LIMIT).await?;
         let segmented = async {
             let batch = submit(&manifest_file, &server).await?;
             watch(&batch, &server).await
         };
         let jobs = tokio::select! {
             jobs = segmented => jobs?,
-            ended = self.processes.first_to_end() => return Err(ended),
+            ended = dispatcher.unexpected_end() => return Err(ended.into()),
+            ended = worker.unexpected_end() => return Err(ended.into()),
         };
 
         print_table(&jobs)?;
@@ -95,29 +100,27 @@ impl Show {
 
     /// Ends everything, those that use the servers first.
     pub async fn stop(&mut self) {
-        self.processes.stop().await;
-        if let Some(mut stack) = self.stack.take()
-            && let Err(error) = stack.stop().await
-        {
+        let say = |error| eprintln!("demo: {error}");
+        for program in [self.worker.take(), self.dispatcher.take()].into_iter().flatten() {
+            program.stop().await.unwrap_or_else(say);
+        }
+        if let Some(mut stack) = self.stack.take() {
             // Dropping the stack kills what did not stop.
-            eprintln!("demo: {error}");
+            stack.stop().await.unwrap_or_else(say);
         }
     }
 }
 
-fn worker_settings() -> [(String, String); 2] {
+fn worker_settings() -> [(String, String); 3] {
     [
         // Nobody waits for the job that an interrupted demo leaves behind.
         ("DOTMASK_DRAIN_SECONDS", "0"),
         // One job at a time: a second one's seconds would count its wait for the first, and fetching takes no time here.
         ("DOTMASK_PREFETCH", "1"),
+        // Where another program wants the cores too, libtorch's threads otherwise burn them waiting for each other.
+        ("OMP_WAIT_POLICY", "PASSIVE"),
     ]
     .map(|(name, value)| (name.into(), value.into()))
-}
-
-/// A port nobody listens on at this moment.
-fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 /// Puts the images into their bucket, which the demo's store keeps as a folder. Only the worker talks S3.
@@ -131,7 +134,7 @@ fn put(images: &[DemoImage], cache: &Path, store: &Path) -> anyhow::Result<()> {
 
 /// Submits the manifest and returns the batch's id.
 async fn submit(manifest: &Path, server: &str) -> anyhow::Result<String> {
-    let mut command = Command::new(program("dispatcher")?);
+    let mut command = Program::client("dispatcher", &[])?;
     command.arg("submit").arg(manifest).args(["--pool", POOL, "--name", "demo", "--server", server]);
     let (code, output) = client(command).await?;
     ensure!(code == Some(0), "dispatcher submit did not succeed");
@@ -140,7 +143,7 @@ async fn submit(manifest: &Path, server: &str) -> anyhow::Result<String> {
 
 /// Shows the batch's progress until it is done, and returns its jobs.
 async fn watch(batch: &str, server: &str) -> anyhow::Result<Vec<Job>> {
-    let mut command = Command::new(program("dispatcher")?);
+    let mut command = Program::client("dispatcher", &[])?;
     command.args(["watch", batch, "--json", "--server", server]);
     match client(command).await? {
         (Some(0 | JOBS_DID_NOT_SUCCEED), output) => {
@@ -152,8 +155,8 @@ async fn watch(batch: &str, server: &str) -> anyhow::Result<Vec<Job>> {
 
 /// Runs a client whose messages and progress go to the terminal, and returns its exit code and what it wrote to stdout.
 async fn client(mut command: Command) -> anyhow::Result<(Option<i32>, String)> {
-    in_environment(&mut command, &[]);
-    let client = command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
-    let output = client.wait_with_output().await?;
+    command.stdout(Stdio::piped());
+    let client = tokio::process::Command::from(command).kill_on_drop(true).spawn();
+    let output = client.context("cannot run setpriv; install util-linux")?.wait_with_output().await?;
     Ok((output.status.code(), String::from_utf8(output.stdout)?))
 }

@@ -1,7 +1,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Output, Stdio},
+    process::Output,
     time::Duration,
 };
 
@@ -68,8 +68,7 @@ impl System {
             ("DOTMASK_RECONCILE_SECONDS", "1".into()),
         ];
         let mut dispatcher = self.spawn("dispatcher", &["serve"], &settings)?;
-        let address = self.dispatcher_address.clone();
-        dispatcher.wait_until_ready(PATIENCE, async || is_ready(&address).await).await?;
+        dispatcher.wait_until_ready(&self.dispatcher_address, PATIENCE).await?;
         Ok(dispatcher)
     }
 
@@ -164,9 +163,9 @@ impl System {
     }
 
     async fn client(&self, arguments: &[&str]) -> anyhow::Result<Output> {
-        let mut command = std::process::Command::new(Program::path("dispatcher")?);
-        Program::in_environment(&mut command, &[("DOTMASK_SERVER".into(), format!("http://{}", self.dispatcher_address))]);
-        command.args(arguments).stdin(Stdio::null());
+        let server = ("DOTMASK_SERVER".into(), format!("http://{}", self.dispatcher_address));
+        let mut command = Program::client("dispatcher", &[server])?;
+        command.args(arguments);
         let output = Command::from(command).kill_on_drop(true).output();
         Ok(tokio::time::timeout(PATIENCE, output).await.context("the client hangs")??)
     }
@@ -180,18 +179,6 @@ impl System {
     fn log(&self, name: &str) -> PathBuf {
         self.dir.path().join(format!("{name}.log"))
     }
-}
-
-async fn is_ready(address: &str) -> bool {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let answer = async {
-        let mut stream = tokio::net::TcpStream::connect(address).await?;
-        stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n").await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        std::io::Result::Ok(answer)
-    };
-    answer.await.is_ok_and(|answer| answer.starts_with("HTTP/1.0 200") || answer.starts_with("HTTP/1.1 200"))
 }
 
 fn repository() -> &'static Path {

@@ -110,6 +110,8 @@ impl ObjectStore {
             .enable_all()
             .build()
             .map_err(|error| did_not_start(error.to_string()))?;
+        // Held by us before anything is awaited: a runtime must not be dropped where this future may be.
+        let runtime = self.runtime.insert(runtime);
         let address = self.address;
         // Stopping does not wait for the old listener to close.
         let listen = async move {
@@ -124,14 +126,10 @@ impl ObjectStore {
         };
         let listener = match runtime.spawn(listen).await {
             Ok(Ok(listener)) => listener,
-            Ok(Err(error)) => {
-                runtime.shutdown_background();
-                return Err(did_not_start(format!("cannot listen on {address}: {error}")));
-            }
+            Ok(Err(error)) => return Err(did_not_start(format!("cannot listen on {address}: {error}"))),
             Err(error) => return Err(did_not_start(error.to_string())),
         };
         runtime.spawn(serve(listener, service));
-        self.runtime = Some(runtime);
         Ok(())
     }
 }

@@ -1,11 +1,15 @@
 use std::{
-    env,
+    env, io,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::Duration,
 };
 
 use nix::sys::signal::Signal;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use crate::{ServerError, process::Process};
 
@@ -16,43 +20,32 @@ const STOP_LIMIT: Duration = Duration::from_secs(20);
 pub struct Program(Process);
 
 impl Program {
-    /// Starts `name`, which was built into the same target folder as this program.
+    /// Starts `name`, which was built into the same target folder as this program, with its output appended to `log`.
     pub fn start(
         name: &'static str,
         arguments: &[&str],
         environment: &[(String, String)],
         log: &Path,
     ) -> Result<Self, ServerError> {
-        let process = Process::spawn(name, &Self::path(name)?, None, Signal::SIGTERM, log, |command| {
+        let process = Process::spawn(name, &built(name)?, None, Signal::SIGTERM, log, |command| {
             command.args(arguments);
-            Self::in_environment(command, environment);
+            clean_environment(command, environment);
         })?;
         Ok(Self(process))
     }
 
-    /// Where the program is.
-    pub fn path(name: &'static str) -> Result<PathBuf, ServerError> {
-        let this = env::current_exe().map_err(ServerError::file("find", Path::new("this program")))?;
-        // Tests are one folder further down, in deps.
-        let folders = this.ancestors().skip(1).take(2);
-        let place = folders.map(|folder| folder.join(name)).find(|path| path.is_file());
-        place.ok_or(ServerError::NotBuilt { program: name })
+    /// How to run `name` as a client that ends by itself, and with this program if need be. To be run on the program's first thread:
+    /// the kernel takes the end of the thread that started a process for its parent's.
+    pub fn client(name: &'static str, environment: &[(String, String)]) -> Result<Command, ServerError> {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "TERM", "--"]).arg(built(name)?).stdin(Stdio::null());
+        clean_environment(&mut command, environment);
+        Ok(command)
     }
 
-    /// Gives a command these settings, and keeps away from it what was meant for another dotmask or another object store.
-    pub fn in_environment(command: &mut Command, environment: &[(String, String)]) {
-        for (name, _) in env::vars_os() {
-            if name.to_str().is_some_and(|name| name.starts_with("DOTMASK_") || name.starts_with("AWS_")) {
-                command.env_remove(name);
-            }
-        }
-        // All it talks to is on this machine.
-        command.env("NO_PROXY", "127.0.0.1").envs(environment.iter().map(|(name, value)| (name, value)));
-    }
-
-    /// Waits until `ready`; an error, with the end of its log, if it ends before.
-    pub async fn wait_until_ready(&mut self, limit: Duration, ready: impl AsyncFn() -> bool) -> Result<(), ServerError> {
-        self.0.wait_until_ready(limit, ready).await
+    /// Waits until it says at `address` that it is ready; an error, with the end of its log, if it ends before.
+    pub async fn wait_until_ready(&mut self, address: &str, limit: Duration) -> Result<(), ServerError> {
+        self.0.wait_until_ready(limit, async || is_ready(address).await.unwrap_or(false)).await
     }
 
     /// Waits for its end, which nobody asked for; the error shows the end of its log.
@@ -69,4 +62,32 @@ impl Program {
     pub fn kill(self) {
         self.0.kill();
     }
+}
+
+/// Where the program is that was built together with this one.
+fn built(name: &'static str) -> Result<PathBuf, ServerError> {
+    let this = env::current_exe().map_err(ServerError::file("find", Path::new("this program")))?;
+    // Tests are one folder further down, in deps.
+    let folders = this.ancestors().skip(1).take(2);
+    let place = folders.map(|folder| folder.join(name)).find(|path| path.is_file());
+    place.ok_or(ServerError::NotBuilt { program: name })
+}
+
+/// Gives a command these settings, and keeps away from it what was meant for another dotmask or another object store.
+fn clean_environment(command: &mut Command, environment: &[(String, String)]) {
+    for (name, _) in env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("DOTMASK_") || name.starts_with("AWS_")) {
+            command.env_remove(name);
+        }
+    }
+    // All it talks to is on this machine.
+    command.env("NO_PROXY", "127.0.0.1").envs(environment.iter().map(|(name, value)| (name, value)));
+}
+
+async fn is_ready(address: &str) -> io::Result<bool> {
+    let mut connection = TcpStream::connect(address).await?;
+    connection.write_all(b"GET /readyz HTTP/1.0\r\n\r\n").await?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await?;
+    Ok(answer.lines().next().is_some_and(|status| status.contains(" 200 ")))
 }
