@@ -44,7 +44,7 @@ CREATE TABLE jobs (
     -- How many attempts were begun, without those a worker gave back.
     attempt integer NOT NULL DEFAULT 0,
     max_attempts integer NOT NULL CHECK (max_attempts >= 1),
-    -- How many workers were lost while they held it.
+    -- How many workers were lost over it; see the reaper for the one of several jobs that is charged.
     crashes integer NOT NULL DEFAULT 0 CHECK (crashes BETWEEN 0 AND 2),
     error_class error_class,
     error_message text,
@@ -95,6 +95,9 @@ CREATE TABLE attempts (
     PRIMARY KEY (job_id, epoch),
     CONSTRAINT finished_with_an_outcome CHECK ((finished_at IS NULL) = (outcome IS NULL))
 );
+
+-- What a lost worker held, among all that it ever did.
+CREATE INDEX attempts_open_or_lost ON attempts (worker) WHERE outcome IS NULL OR outcome = 'lost';
 
 -- What came of a job. The key is the promise: at most one result a job. It belongs to the claim that made it.
 CREATE TABLE results (

@@ -54,8 +54,10 @@ pub enum ClientError {
         /// What the system said.
         reason: String,
     },
-    /// The upload began and its answer never came.
-    #[error("the connection to {server} broke during the upload: {reason}; it is not known whether the batch was submitted")]
+    /// The upload began and its answer never came, or not to its end.
+    #[error(
+        "the connection to {server} broke before the upload was answered: {reason}; it is not known whether the batch was submitted"
+    )]
     Interrupted {
         /// Which dispatcher.
         server: Url,
@@ -132,13 +134,13 @@ impl Client {
     /// Sends a manifest as one batch. Never repeated: an answer that was lost may have been a success.
     pub async fn submit(&self, query: &BatchQuery, manifest: Body) -> Result<SubmittedBatch, ClientError> {
         let request = self.http.post(self.url("v1/batches")).query(query).body(manifest);
-        let response = request.send().await.map_err(|error| {
-            if error.is_connect() {
-                return self.unreachable(&error);
-            }
-            ClientError::Interrupted { server: self.server.clone(), reason: innermost(&error) }
-        })?;
-        self.read(response).await
+        let interrupted =
+            |error: &reqwest::Error| ClientError::Interrupted { server: self.server.clone(), reason: innermost(error) };
+        let response = request
+            .send()
+            .await
+            .map_err(|error| if error.is_connect() { self.unreachable(&error) } else { interrupted(&error) })?;
+        self.read(response, interrupted).await
     }
 
     /// Repeats `ask` with back-off while the dispatcher is away, at most for `patience`. `say` hears of it once, and once of its end.
@@ -172,12 +174,17 @@ impl Client {
     async fn get<T: DeserializeOwned>(&self, path: &str, query: &impl Serialize) -> Result<T, ClientError> {
         let request = self.http.get(self.url(path)).query(query).timeout(ANSWER_TIMEOUT);
         let response = request.send().map_err(|error| self.unreachable(&error)).await?;
-        self.read(response).await
+        self.read(response, |error| self.unreachable(error)).await
     }
 
-    async fn read<T: DeserializeOwned>(&self, response: Response) -> Result<T, ClientError> {
+    /// Reads an answer to its end; `broken_off` says what it means that there is none.
+    async fn read<T: DeserializeOwned>(
+        &self,
+        response: Response,
+        broken_off: impl FnOnce(&reqwest::Error) -> ClientError,
+    ) -> Result<T, ClientError> {
         let status = response.status();
-        let body = response.bytes().await.map_err(|error| self.unreachable(&error))?;
+        let body = response.bytes().await.map_err(|error| broken_off(&error))?;
         let broken = || ClientError::Broken {
             server: self.server.clone(),
             status,

@@ -3,8 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::http::{Method, StatusCode};
-use ledger::JobState;
-use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, core::Collector};
+use ledger::{JobState, PoolBacklog};
+use prometheus::{
+    GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, core::Collector,
+};
 
 /// The dispatcher's metrics; clones share them.
 #[derive(Clone)]
@@ -21,6 +23,8 @@ struct Inner {
     reaped_leases: IntCounterVec,
     jobs: IntGaugeVec,
     ready_tokens: IntGaugeVec,
+    outbox_tokens: IntGaugeVec,
+    next_job_age: GaugeVec,
 }
 
 impl Metrics {
@@ -32,6 +36,8 @@ impl Metrics {
         let gauge =
             |name: &str, help: &str| register(registry, IntGaugeVec::new(Opts::new(format!("dotmask_{name}"), help), &["pool"]));
         let seconds = HistogramOpts::new("dotmask_dispatcher_request_seconds", "How long requests took, uploads included");
+        let next_job_age =
+            Opts::new("dotmask_next_job_age_seconds", "Time since the job that is claimed next was submitted, 0 if none is due");
         Ok(Self(Arc::new(Inner {
             requests: counter("requests_total", "HTTP requests", &["method", "route", "status"])?,
             request_seconds: register(
@@ -63,6 +69,8 @@ impl Metrics {
                 IntGaugeVec::new(Opts::new("dotmask_open_jobs", "Jobs that are not done, by pool and state"), &["pool", "state"]),
             )?,
             ready_tokens: gauge("ready_tokens", "Tokens waiting in the pool's queue")?,
+            outbox_tokens: gauge("outbox_tokens", "Tokens the broker is still to get")?,
+            next_job_age: register(registry, GaugeVec::new(next_job_age, &["pool"]))?,
         })))
     }
 
@@ -109,6 +117,12 @@ impl Metrics {
     pub fn set_open_jobs(&self, pool: &str, queued: u64, running: u64) {
         self.0.jobs.with_label_values(&[pool, "queued"]).set(queued.cast_signed());
         self.0.jobs.with_label_values(&[pool, "running"]).set(running.cast_signed());
+    }
+
+    /// The ledger's own measure of what waits in a pool.
+    pub fn set_backlog(&self, backlog: &PoolBacklog) {
+        self.0.outbox_tokens.with_label_values(&[&backlog.pool]).set(backlog.outbox_tokens);
+        self.0.next_job_age.with_label_values(&[&backlog.pool]).set(backlog.next_job_age_seconds.unwrap_or(0.0));
     }
 
     /// The broker's own count of a pool's tokens.

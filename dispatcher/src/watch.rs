@@ -50,12 +50,14 @@ pub async fn follow(client: &Client, id: Uuid, report: Report) -> anyhow::Result
     let first = client.patiently(PATIENCE, |message| eprintln!("{message}"), async || client.batch(id).await).await?;
     let mut progress = Progress::new(&first);
     let mut batch = first;
+    let mut pause = POLL;
     while batch.counts.finished() < batch.counts.total() {
+        tokio::time::sleep(pause).await;
         let asked = Instant::now();
         batch = client.patiently(LONG_PATIENCE, |message| progress.say(message), async || client.batch(id).await).await?;
         progress.update(&batch);
         // Counting a large batch takes Postgres a while: no watcher may keep it busy.
-        tokio::time::sleep((asked.elapsed() * 10).clamp(POLL, SLOWEST_POLL)).await;
+        pause = (asked.elapsed() * 10).clamp(POLL, SLOWEST_POLL);
     }
     progress.finish(&batch);
     print_jobs(client, &batch, report).await?;
@@ -81,7 +83,7 @@ async fn print_jobs(client: &Client, batch: &Batch, report: Report) -> anyhow::R
         }
     }
     let mut header = true;
-    let mut listed = 0;
+    let mut listed: usize = 0;
     each_page(client, batch.id, |mut jobs| {
         if !every_job {
             jobs.retain(|job| job.state != JobState::Succeeded);
@@ -93,7 +95,12 @@ async fn print_jobs(client: &Client, batch: &Batch, report: Report) -> anyhow::R
         }
         Ok(every_job || listed < MAX_LISTED)
     })
-    .await
+    .await?;
+    match batch.counts.unsuccessful().saturating_sub(listed as u64) {
+        0 => {}
+        more => eprintln!("... and {more} more that did not succeed"),
+    }
+    Ok(())
 }
 
 /// Hands a batch's jobs to `take`, a page at a time, until it wants no more.

@@ -1,5 +1,4 @@
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// What is said once for all jobs of a batch.
@@ -14,7 +13,7 @@ pub struct NewBatch {
 }
 
 /// A batch that is in the ledger.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SubmittedBatch {
     /// Its id.
     pub id: Uuid,
@@ -23,7 +22,7 @@ pub struct SubmittedBatch {
 }
 
 /// How many jobs of a batch are in each state. Counted, never stored: it cannot drift from the jobs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Waiting.
     pub queued: u64,
@@ -52,7 +51,7 @@ impl Counts {
 }
 
 /// What the ledger knows of a batch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchStatus {
     /// The batch.
     pub id: Uuid,
@@ -69,7 +68,7 @@ pub struct BatchStatus {
 }
 
 /// What the ledger knows of a pool.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolStatus {
     /// Its name.
     pub name: String,
@@ -79,4 +78,15 @@ pub struct PoolStatus {
     pub queued: u64,
     /// Jobs with a worker.
     pub running: u64,
+}
+
+/// What waits in a pool.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PoolBacklog {
+    /// The pool's name.
+    pub pool: String,
+    /// How long ago the job that is claimed next was submitted; none when nothing is due.
+    pub next_job_age_seconds: Option<f64>,
+    /// Tokens in the outbox: not with the broker yet.
+    pub outbox_tokens: i64,
 }

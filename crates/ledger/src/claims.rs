@@ -1,14 +1,15 @@
 use std::time::Duration;
 
-use request::{Parameters, Points};
-use sqlx::types::Json;
+use request::{Parameters, Points, S3Uri};
+use uuid::Uuid;
 
-use crate::{ClaimedJob, Lease, Ledger, Result, errors::Answer as _, reading::parse_image};
+use crate::{ClaimedJob, ErrorClass, JobFailure, Lease, Ledger, LedgerError, Result, errors::Answer as _, reading::parse_image};
 
 impl Ledger {
     /// queued -> running: the pool's next due job, with a lease that ends `ttl` from now; none when nothing is due.
     ///
-    /// Next is: the highest priority, then batches in turns, then age.
+    /// Next is: the highest priority, then batches in turns, then age. A job that this version cannot read is failed at once, and
+    /// none comes back either: left to the reaper, it would look like one that takes workers down.
     pub async fn claim(&self, pool: &str, worker: &str, ttl: Duration) -> Result<Option<ClaimedJob>> {
         let row = sqlx::query!(
             r#"
@@ -31,8 +32,8 @@ impl Ledger {
             )
             SELECT
                 id, batch_id, epoch, attempt, image,
-                points AS "points: Json<Points>",
-                parameters AS "parameters: Json<Parameters>"
+                points::text AS "points!",
+                parameters::text AS "parameters!"
             FROM claimed
             "#,
             pool,
@@ -43,13 +44,16 @@ impl Ledger {
         .answer("claim a job")
         .await?;
         let Some(row) = row else { return Ok(None) };
-        Ok(Some(ClaimedJob {
-            image: parse_image(row.id, &row.image)?,
-            lease: Lease { job_id: row.id, batch_id: row.batch_id, epoch: row.epoch, worker: worker.into() },
-            attempt: row.attempt,
-            points: row.points.0,
-            parameters: row.parameters.0,
-        }))
+        let lease = Lease { job_id: row.id, batch_id: row.batch_id, epoch: row.epoch, worker: worker.into() };
+        match read_request(row.id, &row.image, &row.points, &row.parameters) {
+            Ok((image, points, parameters)) => Ok(Some(ClaimedJob { lease, attempt: row.attempt, image, points, parameters })),
+            Err(error) => {
+                let failure = JobFailure { class: ErrorClass::Permanent, message: error.to_string() };
+                // A lease lost already means that somebody else has the last word.
+                let _ = self.fail(&lease, &failure).await?;
+                Ok(None)
+            }
+        }
     }
 
     /// Extends the lease to `ttl` from now; false when it is lost.
@@ -68,4 +72,14 @@ impl Ledger {
         .await?;
         Ok(done.rows_affected() == 1)
     }
+}
+
+fn read_request(job_id: Uuid, image: &str, points: &str, parameters: &str) -> Result<(S3Uri, Points, Parameters)> {
+    let unreadable =
+        |what: &str, error: serde_json::Error| LedgerError::Unreadable { job_id, reason: format!("its {what}: {error}") };
+    Ok((
+        parse_image(job_id, image)?,
+        serde_json::from_str(points).map_err(|error| unreadable("points", error))?,
+        serde_json::from_str(parameters).map_err(|error| unreadable("parameters", error))?,
+    ))
 }

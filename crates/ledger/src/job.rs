@@ -4,8 +4,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// Where a job is in its life. The last four are terminal: nothing leaves them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, sqlx::Type)]
 #[sqlx(type_name = "job_state", rename_all = "snake_case")]
 pub enum JobState {
     /// Waits for a worker; claimable once its `run_at` has come.
@@ -30,8 +29,7 @@ impl JobState {
 }
 
 /// What kind of error ended an attempt; the class alone decides what happens next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, sqlx::Type)]
 #[sqlx(type_name = "error_class", rename_all = "snake_case")]
 pub enum ErrorClass {
     /// Another attempt may succeed: the network, a store, a full GPU.
@@ -43,7 +41,7 @@ pub enum ErrorClass {
 }
 
 /// Why an attempt, or a job, failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobFailure {
     /// Decides between another attempt and the end.
     pub class: ErrorClass,
@@ -80,7 +78,7 @@ pub struct Artifact {
 }
 
 /// What a successful attempt made. The objects are in S3 before the result is offered to the ledger.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct JobResult {
     /// The objects.
     pub artifacts: Vec<Artifact>,
@@ -131,7 +129,7 @@ pub enum Finalised {
 }
 
 /// What the ledger knows of a job.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct JobStatus {
     /// The job.
     pub id: Uuid,

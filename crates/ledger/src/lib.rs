@@ -32,7 +32,7 @@ mod time;
 
 use std::time::Duration;
 
-pub use batch::{BatchStatus, Counts, NewBatch, PoolStatus, SubmittedBatch};
+pub use batch::{BatchStatus, Counts, NewBatch, PoolBacklog, PoolStatus, SubmittedBatch};
 use errors::Answer as _;
 pub use errors::LedgerError;
 pub use job::{

@@ -54,8 +54,9 @@ impl Ledger {
 
     /// running -> queued after a back-off, or failed.
     ///
-    /// A transient failure waits about 2 s, 4 s, 8 s ... (half of it by chance, at most 5 min) while the job may have another
-    /// attempt. No token is owed for it: it would come before its time, and the reconciler sees what is due.
+    /// A transient failure waits up to 5 s, 20 s, 80 s, 5 min (by chance down to the half of it) while the job may have another
+    /// attempt: together they outlast a store that is away for some minutes. No token is owed for it: it would come before its
+    /// time, and the reconciler sees what is due.
     /// `Shutdown` is [`Ledger::release`].
     pub async fn fail(&self, lease: &Lease, failure: &JobFailure) -> Result<Finalised> {
         if failure.class == ErrorClass::Shutdown {
@@ -74,7 +75,7 @@ impl Ledger {
                 UPDATE jobs SET
                     state = CASE WHEN again THEN 'queued' ELSE 'failed' END::job_state,
                     run_at = CASE
-                        WHEN again THEN now() + make_interval(secs => least(300, 2 ^ attempt) * (0.5 + 0.5 * random()))
+                        WHEN again THEN now() + make_interval(secs => least(300, 5 * 4 ^ (attempt - 1)) * (0.5 + 0.5 * random()))
                         ELSE run_at
                     END,
                     error_class = CASE WHEN NOT again THEN $3::error_class END,

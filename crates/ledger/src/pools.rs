@@ -1,4 +1,4 @@
-use crate::{Ledger, LedgerError, PoolStatus, Result, errors::Answer as _};
+use crate::{Ledger, LedgerError, PoolBacklog, PoolStatus, Result, errors::Answer as _};
 
 impl Ledger {
     /// Makes a pool known, once or again. Its name has 1 to 40 lower-case letters, digits and hyphens, a letter first.
@@ -73,6 +73,29 @@ impl Ledger {
         .answer("count the jobs that are due")
         .await?;
         Ok(rows.into_iter().map(|row| (row.pool, row.due.cast_unsigned())).collect())
+    }
+
+    /// How long each pool's next job has waited since it was submitted, and the tokens the broker is still to get.
+    pub async fn backlog(&self) -> Result<Vec<PoolBacklog>> {
+        sqlx::query_as!(
+            PoolBacklog,
+            r#"
+            SELECT
+                name AS pool,
+                (
+                    SELECT extract(epoch FROM now() - created_at)::float8 FROM jobs
+                    WHERE pool = name AND state = 'queued' AND run_at <= now()
+                    ORDER BY priority DESC, turn, id
+                    LIMIT 1
+                ) AS next_job_age_seconds,
+                (SELECT coalesce(sum(tokens), 0) FROM outbox WHERE pool = name) AS "outbox_tokens!"
+            FROM pools
+            ORDER BY name
+            "#
+        )
+        .fetch_all(&self.pool)
+        .answer("measure the backlog")
+        .await
     }
 }
 

@@ -172,7 +172,8 @@ impl TryFrom<JobRow> for JobStatus {
     }
 }
 
-/// What was an image's place when it was stored must still be one.
+/// What was an image's place when it was stored must still be one. The error does not repeat it: it is logged.
 pub(crate) fn parse_image(job_id: Uuid, text: &str) -> Result<S3Uri> {
-    text.parse().map_err(|error: request::UriError| LedgerError::Unreadable { job_id, reason: error.to_string() })
+    let reason = "its image has no place this version knows, expected s3://bucket/key";
+    text.parse().map_err(|_: request::UriError| LedgerError::Unreadable { job_id, reason: reason.into() })
 }

@@ -4,6 +4,10 @@ impl Ledger {
     /// Takes every expired lease away: its job is queued again with a token, or quarantined when this is the second worker lost
     /// over it, or failed when that was its last attempt.
     ///
+    /// A worker computes its jobs in the order of their claims, so of those it held the first one is charged with the crash, and
+    /// its neighbours are not. Leases of one worker end seconds apart: one that was taken away before still counts as held with
+    /// those that were claimed meanwhile.
+    ///
     /// Any number of reapers may run at once. Both rows of a job are locked without waiting, so that a reaper never stands in the
     /// way of a worker, and a heartbeat that came in meanwhile saves its lease. A server that just came up gives each lease its
     /// time once more: nobody could extend one while it was down, and those workers are not lost.
@@ -13,29 +17,41 @@ impl Ledger {
             r#"
             WITH expired AS MATERIALIZED (
                 SELECT
-                    jobs.id,
+                    jobs.id, attempt, max_attempts,
                     leases.worker,
-                    CASE
-                        WHEN crashes >= 1 THEN 'quarantined'
-                        WHEN attempt >= max_attempts THEN 'failed'
-                        ELSE 'queued'
-                    END::job_state AS next
+                    crashes + CASE WHEN EXISTS (
+                        SELECT FROM attempts AS earlier
+                        WHERE earlier.worker = leases.worker
+                            AND earlier.started_at < jobs.started_at
+                            AND (earlier.outcome IS NULL OR earlier.outcome = 'lost' AND earlier.finished_at > jobs.started_at)
+                    ) THEN 0 ELSE 1 END AS charged
                 FROM leases
                 JOIN jobs ON jobs.id = leases.job_id AND jobs.epoch = leases.epoch AND jobs.state = 'running'
                 WHERE expires_at < now() AND pg_postmaster_start_time() + ttl < now()
                 FOR UPDATE SKIP LOCKED
+            ), judged AS (
+                SELECT
+                    id,
+                    worker,
+                    charged,
+                    CASE
+                        WHEN charged >= 2 THEN 'quarantined'
+                        WHEN attempt >= max_attempts THEN 'failed'
+                        ELSE 'queued'
+                    END::job_state AS next
+                FROM expired
             ), changed AS (
                 UPDATE jobs SET
                     state = next,
-                    crashes = crashes + 1,
+                    crashes = charged,
                     error_class = CASE next WHEN 'quarantined' THEN 'permanent' WHEN 'failed' THEN 'transient' END::error_class,
                     error_message = CASE next
                         WHEN 'quarantined' THEN format('two workers were lost while they held this job, the last was %s', worker)
                         WHEN 'failed' THEN format('the worker %s was lost during the last of %s attempts', worker, max_attempts)
                     END,
                     finished_at = CASE WHEN next <> 'queued' THEN now() END
-                FROM expired
-                WHERE jobs.id = expired.id
+                FROM judged
+                WHERE jobs.id = judged.id
                 RETURNING jobs.id, batch_id, pool, worker, epoch, state
             ), ended AS (
                 UPDATE attempts SET finished_at = now(), outcome = 'lost', error = 'the lease expired'

@@ -27,7 +27,7 @@ impl Program {
         environment: &[(String, String)],
         log: &Path,
     ) -> Result<Self, ServerError> {
-        let process = Process::spawn(name, &built(name)?, None, Signal::SIGTERM, log, |command| {
+        let process = Process::spawn(name, &Self::path(name)?, None, Signal::SIGTERM, log, |command| {
             command.args(arguments);
             clean_environment(command, environment);
         })?;
@@ -38,9 +38,18 @@ impl Program {
     /// the kernel takes the end of the thread that started a process for its parent's.
     pub fn client(name: &'static str, environment: &[(String, String)]) -> Result<Command, ServerError> {
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "TERM", "--"]).arg(built(name)?).stdin(Stdio::null());
+        command.args(["--pdeathsig", "TERM", "--"]).arg(Self::path(name)?).stdin(Stdio::null());
         clean_environment(&mut command, environment);
         Ok(command)
+    }
+
+    /// Where the program is that was built into the same target folder as this one.
+    pub fn path(name: &'static str) -> Result<PathBuf, ServerError> {
+        let this = env::current_exe().map_err(ServerError::file("find", Path::new("this program")))?;
+        // Tests are one folder further down, in deps.
+        let folders = this.ancestors().skip(1).take(2);
+        let place = folders.map(|folder| folder.join(name)).find(|path| path.is_file());
+        place.ok_or(ServerError::NotBuilt { program: name })
     }
 
     /// Waits until it says at `address` that it is ready; an error, with the end of its log, if it ends before.
@@ -62,15 +71,6 @@ impl Program {
     pub fn kill(self) {
         self.0.kill();
     }
-}
-
-/// Where the program is that was built together with this one.
-fn built(name: &'static str) -> Result<PathBuf, ServerError> {
-    let this = env::current_exe().map_err(ServerError::file("find", Path::new("this program")))?;
-    // Tests are one folder further down, in deps.
-    let folders = this.ancestors().skip(1).take(2);
-    let place = folders.map(|folder| folder.join(name)).find(|path| path.is_file());
-    place.ok_or(ServerError::NotBuilt { program: name })
 }
 
 /// Gives a command these settings, and keeps away from it what was meant for another dotmask or another object store.

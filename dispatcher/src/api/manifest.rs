@@ -19,6 +19,8 @@ use super::{
 const MAX_LISTED: usize = 1_000;
 /// The longest reason listed with a line: it may quote the line.
 const MAX_REASON_CHARS: usize = 300;
+/// Some editors begin a text with this mark, which says that it is UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// A client that sends nothing for so long loses its upload: it holds a transaction open.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
 /// A client still sending does not read its answer, so what comes after a refusal is taken and thrown away for so long.
@@ -97,11 +99,11 @@ impl Manifest {
     }
 
     fn check(&self, line: &Line) -> Result<SegmentationRequest, String> {
-        let bytes = match &line.content {
-            Ok(bytes) if bytes.trim_ascii().is_empty() => return Err("the line is blank, expected a JSON object".into()),
-            Ok(bytes) => bytes,
-            Err(bytes) => return Err(RequestError::TooLong { bytes: *bytes }.to_string()),
-        };
+        let bytes = line.content.as_ref().map_err(|&bytes| RequestError::TooLong { bytes }.to_string())?;
+        let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).filter(|_| line.number == 1).unwrap_or(bytes);
+        if bytes.trim_ascii().is_empty() {
+            return Err("the line is blank, expected a JSON object".into());
+        }
         let request = SegmentationRequest::from_line(bytes).map_err(|error| error.to_string())?;
         match &request.pool {
             Some(pool) if !self.pools.contains(pool) => Err(unknown_pool(pool, &self.pools)),

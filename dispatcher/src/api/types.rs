@@ -141,7 +141,7 @@ pub struct JobResult {
     pub artifacts: Vec<Artifact>,
     /// Intersection over union of the chosen mask with the similarity's mask J.
     pub iou: f64,
-    /// The fine-tuning step the mask was taken from, from 1.
+    /// The fine-tuning step the mask was taken from, from 1; 0 where it is the initial mask J itself.
     pub best_step: i32,
     /// How long the attempt took.
     pub seconds: f64,

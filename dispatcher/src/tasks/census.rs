@@ -5,7 +5,7 @@ use super::{Pace, TaskError, Tasks};
 /// The open jobs are counted so often.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// Counts open jobs for the metrics, and by that says whether Postgres answers.
+/// Counts open jobs and what waits for the metrics, and by that says whether Postgres answers.
 pub async fn run(tasks: Tasks) {
     let mut pace = Pace::new("postgres", EVERY);
     loop {
@@ -18,6 +18,9 @@ async fn pass(tasks: &Tasks) -> Result<(), TaskError> {
     tasks.health.set("postgres", pools.as_ref().map(|_| ()).map_err(ToString::to_string));
     for pool in pools? {
         tasks.metrics.set_open_jobs(&pool.name, pool.queued, pool.running);
+    }
+    for backlog in tasks.ledger.backlog().await? {
+        tasks.metrics.set_backlog(&backlog);
     }
     Ok(())
 }

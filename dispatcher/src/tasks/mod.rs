@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 
-/// The most tokens one queue is given. Workers need no more between two looks of the reconciler, which brings the others when
-/// they are wanted; so a batch of millions costs the broker nothing and a purged queue is full again at once.
+/// The most tokens one queue is given at a time. Workers need no more between two looks of the reconciler, which brings the
+/// others when they are wanted and adds none to a queue with as many; so a batch of millions costs the broker next to nothing
+/// and a purged queue is full again at once.
 const MAX_TOKENS: u32 = 10_000;
 
 /// What the tasks share.

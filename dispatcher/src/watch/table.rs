@@ -4,8 +4,8 @@ const HEADER: [&str; 7] = ["job", "state", "dots", "IoU", "step", "seconds", ""]
 /// The columns that are aligned on their right.
 const NUMBERS: std::ops::RangeInclusive<usize> = 3..=5;
 
-/// The jobs in columns: line and id, state, dots (positive and negative), IoU with J, the step the mask was taken from, seconds,
-/// and why there is no mask.
+/// The jobs in columns: line and id, state, dots (positive and negative), IoU with J, the step the mask was taken from (J where it is
+/// J itself), seconds, and why there is no mask.
 pub fn table(jobs: &[Job], header: bool) -> String {
     let head = header.then(|| HEADER.map(str::to_owned));
     let rows: Vec<[String; 7]> = head.into_iter().chain(jobs.iter().map(row)).collect();
@@ -32,11 +32,15 @@ fn row(job: &Job) -> [String; 7] {
         state(job.state).into(),
         format!("+{positive} -{}", job.points.len() - positive),
         result.map(|result| format!("{:.3}", result.iou)).unwrap_or_default(),
-        result.map(|result| format!("{}/{}", result.best_step, job.parameters.steps)).unwrap_or_default(),
+        result.map(|result| step(result.best_step, job.parameters.steps)).unwrap_or_default(),
         result.map(|result| format!("{:.1}", result.seconds)).unwrap_or_default(),
         // Messages may quote what was sent: nothing in them may move the cursor or end the row.
         job.error.as_ref().map(|error| error.message.replace(char::is_control, " ")).unwrap_or_default(),
     ]
+}
+
+fn step(best: i32, steps: u32) -> String {
+    if best == 0 { "J".into() } else { format!("{best}/{steps}") }
 }
 
 fn state(state: JobState) -> &'static str {
@@ -61,6 +65,10 @@ mod tests {
              "pool":"gpu","image":"s3://scans/a.png","points":[[1,2,1],[3,4,0],[5,6,1]],
              "parameters":{"steps":100,"learning_rate":1e-5,"recipe":"paper"},"state":"succeeded","attempt":1,"max_attempts":5,
              "created_at":"2026-01-01T00:00:00Z","result":{"artifacts":[],"iou":0.87654,"best_step":42,"seconds":12.34}},
+            {"id":"0199b1f0-0000-7000-8000-000000000003","batch_id":"0199b1f0-0000-7000-8000-000000000000","line":2,
+             "pool":"gpu","image":"s3://scans/c.png","points":[[1,2,1]],
+             "parameters":{"steps":100,"learning_rate":1e-5,"recipe":"paper"},"state":"succeeded","attempt":1,"max_attempts":5,
+             "created_at":"2026-01-01T00:00:00Z","result":{"artifacts":[],"iou":1,"best_step":0,"seconds":8}},
             {"id":"0199b1f0-0000-7000-8000-000000000002","batch_id":"0199b1f0-0000-7000-8000-000000000000","line":12,
              "pool":"gpu","image":"s3://scans/b.png","points":[[1,2,1]],
              "parameters":{"steps":100,"learning_rate":1e-5,"recipe":"paper"},"state":"failed","attempt":5,"max_attempts":5,
@@ -69,6 +77,7 @@ mod tests {
         let expected = [
             "job        state      dots     IoU    step  seconds",
             "1 slide-7  succeeded  +2 -1  0.877  42/100     12.3",
+            "2          succeeded  +1 -0  1.000       J      8.0",
             "12         failed     +1 -0                          no such object",
             "",
         ];

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ledger::{ErrorClass, Finalised, JobFailure, JobResult};
 
-use crate::support::{System, manifest};
+use crate::support::{System, manifest, wait_for};
 
 #[tokio::test]
 async fn takes_a_batch_in_and_tells_how_its_jobs_fare() {
@@ -41,7 +41,16 @@ async fn takes_a_batch_in_and_tells_how_its_jobs_fare() {
 
     let pools = dispatcher.get("/v1/pools").await.json;
     assert_eq!((&pools["pools"][1]["name"], &pools["pools"][1]["queued"]), (&"gpu".into(), &1.into()), "{pools}");
-    let metrics = dispatcher.get("/metrics").await.json;
+    // The census comes by every few seconds; without a broker the batch's tokens stay where they are.
+    let metrics = wait_for("the census", async || {
+        let metrics = dispatcher.get("/metrics").await.json;
+        if metrics.as_str().unwrap().contains(r#"dotmask_outbox_tokens{pool="gpu"} 3"#) {
+            Ok(metrics)
+        } else {
+            Err(metrics.to_string())
+        }
+    })
+    .await;
     let expected = [
         r#"dotmask_dispatcher_submitted_jobs_total{pool="gpu"} 3"#,
         r#"dotmask_dispatcher_requests_total{method="GET",route="/v1/jobs/{id}",status="200"} 1"#,

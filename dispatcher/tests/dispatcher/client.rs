@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use ledger::{ErrorClass, Finalised, JobFailure, JobResult};
 use serde_json::Value;
-use tokio::{io::AsyncWriteExt, process::Command};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    process::Command,
+};
 
 use crate::support::{Dispatcher, NO_BROKER, PROGRAM, System, client, line, manifest, wait_for};
 
@@ -141,4 +145,49 @@ async fn says_what_to_do_when_nobody_answers() {
     assert_eq!(output.status.code(), Some(3), "{stderr}");
     assert!(stderr.contains("cannot reach the dispatcher at http://127.0.0.1:1/") && stderr.contains("trying again"), "{stderr}");
     assert!(stderr.contains("hint: is `dispatcher serve` running there?"), "{stderr}");
+}
+
+#[tokio::test]
+async fn lists_fifty_failures_and_says_how_many_more_there_are() {
+    let system = System::start().await;
+    let id = system.dispatcher.post("/v1/batches?pool=gpu", manifest(53)).await.id();
+    while let Some(job) = system.ledger.claim("gpu", "worker-1", Duration::from_mins(1)).await.unwrap() {
+        let failure = JobFailure { class: ErrorClass::Permanent, message: "no such object".into() };
+        assert_eq!(system.ledger.fail(&job.lease, &failure).await.unwrap(), Finalised::Accepted);
+    }
+    let output = client(&system.dispatcher.url, &["watch", &id.to_string()], system.dir.path()).await;
+    assert_eq!(output.status.code(), Some(4));
+    assert_eq!(text(&output.stdout).lines().count(), 51, "the header and fifty of them");
+    assert!(text(&output.stderr).contains("... and 3 more that did not succeed"), "{}", text(&output.stderr));
+}
+
+#[tokio::test]
+async fn does_not_know_of_a_batch_whose_answer_broke_off() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("good.jsonl"), manifest(1)).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        let answers = [
+            ("GET /v1/pools", "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 12\r\n\r\n{\"pools\":[]}", "\r\n\r\n"),
+            ("POST /v1/batches", "HTTP/1.1 201 Created\r\ncontent-length: 99\r\n\r\n{\"id\":", "\r\n0\r\n\r\n"),
+        ];
+        for (expected, answer, end) in answers {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let mut request = String::new();
+            while !request.ends_with(end) {
+                let mut buffer = [0; 4_096];
+                let bytes = connection.read(&mut buffer).await.unwrap();
+                assert!(bytes > 0, "the request ends early: {request}");
+                request += text(&buffer[..bytes]);
+            }
+            assert!(request.starts_with(expected), "{request}");
+            connection.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    let output = client(&url, &["submit", "good.jsonl"], dir.path()).await;
+    server.await.unwrap();
+    let stderr = text(&output.stderr);
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), b"".as_slice()), "{stderr}");
+    assert!(stderr.contains("it is not known whether the batch was submitted"), "{stderr}");
 }

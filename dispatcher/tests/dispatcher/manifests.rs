@@ -44,6 +44,17 @@ async fn refuses_a_manifest_with_bad_lines_whole_and_names_each() {
 }
 
 #[tokio::test]
+async fn takes_a_manifest_with_a_byte_order_mark_and_no_second_one() {
+    let system = System::start().await;
+    let marked = format!("\u{feff}{}", manifest(2));
+    let answer = system.dispatcher.post("/v1/batches?pool=gpu", marked.clone()).await;
+    assert_eq!((answer.status.as_u16(), answer.json["jobs"].as_u64()), (201, Some(2)), "{answer:?}");
+    let answer = system.dispatcher.post("/v1/batches?pool=gpu", marked.repeat(2)).await;
+    assert_eq!((answer.status.as_u16(), &answer.json["lines"][0]["line"]), (400, &3.into()), "{answer:?}");
+    assert_eq!(system.queued().await, 2);
+}
+
+#[tokio::test]
 async fn lists_the_first_thousand_bad_lines_and_counts_the_others() {
     let system = System::start().await;
     let answer = system.dispatcher.post("/v1/batches?pool=gpu", "{}\n".repeat(1_500)).await;

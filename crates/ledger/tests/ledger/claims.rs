@@ -86,3 +86,33 @@ async fn a_stale_epoch_changes_nothing() {
     assert_eq!(ledger.finalise(&current.lease, &result(&current)).await.unwrap(), Finalised::Accepted);
     assert_eq!(fixture.state(current.lease.job_id).await, JobState::Succeeded);
 }
+
+#[tokio::test]
+async fn a_job_that_cannot_be_read_fails_at_once_and_leaves_the_next_one_alone() {
+    let spoiled = [
+        ("UPDATE jobs SET parameters = '{\"recipe\": \"sketch\"}' WHERE line = 1", "its parameters: unknown variant `sketch`"),
+        ("UPDATE jobs SET points = '[[1, 2, 0]]' WHERE line = 2", "its points: no positive point"),
+        ("UPDATE jobs SET image = 'file:///scans/3.png' WHERE line = 3", "its image has no place"),
+    ];
+    let fixture = Fixture::start().await;
+    fixture.submit(4).await;
+    for (statement, _) in spoiled {
+        fixture.execute(statement).await;
+    }
+    for (_, reason) in spoiled {
+        assert!(fixture.nothing_is_due().await, "{reason}");
+    }
+    let ended: Vec<(String, String, String)> = sqlx::query_as(
+        "SELECT state::text, error_class::text, error_message FROM jobs WHERE error_class IS NOT NULL ORDER BY line",
+    )
+    .fetch_all(&fixture.sql)
+    .await
+    .unwrap();
+    assert_eq!(ended.len(), 3, "{ended:?}");
+    for ((state, class, message), (_, reason)) in ended.iter().zip(spoiled) {
+        assert_eq!((state.as_str(), class.as_str()), ("failed", "permanent"));
+        assert!(message.contains(reason) && !message.contains("file://"), "{message}");
+    }
+    assert_eq!(fixture.count("SELECT count(*) FROM leases").await, 0);
+    assert_eq!(fixture.claim().await.image.to_string(), "s3://scans/4.png");
+}

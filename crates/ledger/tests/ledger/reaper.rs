@@ -2,6 +2,7 @@
 
 use crate::fixture::{Fixture, LONG, result};
 use ledger::{ErrorClass, Finalised, JobFailure, JobState, MAX_ATTEMPTS};
+use uuid::Uuid;
 
 #[tokio::test]
 async fn queues_a_lost_workers_job_again_and_quarantines_it_the_second_time() {
@@ -138,4 +139,46 @@ async fn a_reaper_passes_over_a_job_whose_worker_is_just_speaking() {
         speaking.rollback().await.unwrap();
     }
     assert_eq!(fixture.ledger.reap().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn charges_a_crash_to_the_job_that_was_computed_and_not_to_its_neighbour() {
+    let fixture = Fixture::start().await;
+    let ledger = &fixture.ledger;
+    fixture.submit(2).await;
+    let take_both = async || [fixture.claim().await.lease.job_id, fixture.claim().await.lease.job_id];
+    let [computed, neighbour] = take_both().await;
+    fixture.expire_leases().await;
+    let reaped = ledger.reap().await.unwrap();
+    assert_eq!(reaped.iter().map(|job| job.state).collect::<Vec<_>>(), [JobState::Queued; 2]);
+
+    // Heartbeats are seconds apart, so the leases of one worker may end in different passes, in either order.
+    assert_eq!(take_both().await, [computed, neighbour]);
+    expire_lease(&fixture, computed).await;
+    let reaped = ledger.reap().await.unwrap();
+    assert_eq!(reaped.iter().map(|job| (job.job_id, job.state)).collect::<Vec<_>>(), [(computed, JobState::Quarantined)]);
+    fixture.expire_leases().await;
+    let reaped = ledger.reap().await.unwrap();
+    assert_eq!(reaped.iter().map(|job| (job.job_id, job.state)).collect::<Vec<_>>(), [(neighbour, JobState::Queued)]);
+
+    fixture.submit(1).await;
+    let [first, second] = take_both().await;
+    let newcomer = if first == neighbour { second } else { first };
+    expire_lease(&fixture, second).await;
+    assert_eq!(ledger.reap().await.unwrap()[0].state, JobState::Queued);
+    let crashes: Vec<i32> = sqlx::query_scalar("SELECT crashes FROM jobs WHERE id = ANY($1) ORDER BY array_position($1, id)")
+        .bind(vec![computed, neighbour, newcomer])
+        .fetch_all(&fixture.sql)
+        .await
+        .unwrap();
+    assert_eq!(crashes, [2, 0, 0]);
+    // Alone with a worker, it is the one that was computed.
+    fixture.expire_leases().await;
+    ledger.reap().await.unwrap();
+    assert_eq!(fixture.count("SELECT sum(crashes) FROM jobs WHERE state = 'queued'").await, 1);
+}
+
+async fn expire_lease(fixture: &Fixture, job: Uuid) {
+    let statement = "UPDATE leases SET ttl = '0', expires_at = now() - interval '1 second' WHERE job_id = $1";
+    sqlx::query(statement).bind(job).execute(&fixture.sql).await.unwrap();
 }
