@@ -123,8 +123,8 @@ pub struct RunArgs {
     /// Jobs held at once: one computes while the others are fetched and uploaded.
     #[arg(long, env = "DOTMASK_PREFETCH", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub prefetch: u16,
-    /// How long jobs may go on after SIGTERM before they are given back.
-    #[arg(long, env = "DOTMASK_DRAIN_SECONDS", default_value = "10", value_parser = seconds_or_none)]
+    /// How long jobs may go on after SIGTERM before they are given back; the worker has ended at most 5 s after that.
+    #[arg(long, env = "DOTMASK_DRAIN_SECONDS", default_value = "5", value_parser = seconds_or_none)]
     pub drain_seconds: Duration,
     /// text or json.
     #[arg(long, env = "DOTMASK_LOG_FORMAT", default_value_t = LogFormat::Text)]

@@ -1,6 +1,6 @@
 //! How a job fails, and how the whole process does.
 
-use std::{any::Any, fmt, process::ExitCode};
+use std::{any::Any, fmt};
 
 use ledger::{ErrorClass, LedgerError};
 use objects::ObjectsError;
@@ -97,11 +97,12 @@ impl Failure {
         Self::BadInput(error.into())
     }
 
-    /// The process's exit code.
-    pub fn exit_code(&self) -> ExitCode {
+    /// Says on stderr what went wrong; the process's exit code.
+    pub fn report(&self) -> u8 {
+        eprintln!("error: {self}");
         match self {
-            Self::Failed(_) => ExitCode::from(1),
-            Self::BadInput(_) => ExitCode::from(2),
+            Self::Failed(_) => 1,
+            Self::BadInput(_) => 2,
         }
     }
 }

@@ -12,6 +12,7 @@ use objects::Objects;
 use segmenter::{DecodedImage, Device, ImageLimits, SegmentError, Segmentation, decode_image};
 use sha2::{Digest, Sha256};
 use telemetry::{Health, Outage};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -34,6 +35,8 @@ pub struct Worker {
     pub model: Model,
     /// What is counted.
     pub metrics: Metrics,
+    /// Leave to decode: one image of the largest size at a time takes memory enough.
+    pub decoding: Arc<Semaphore>,
     /// Cancelled when jobs that still run must be given back.
     pub stop_jobs: CancellationToken,
     /// This worker's name in the ledger, the logs and the receipts.
@@ -151,6 +154,9 @@ impl Worker {
         let was_lost = lease.interrupted().is_cancelled() && !self.stop_jobs.is_cancelled();
         let outcome = if was_lost { Outcome::LeaseLost } else { self.record(&lease, &mut worked).await };
         self.metrics.record_job(outcome);
+        if outcome == Outcome::LeaseLost && lease.is_expired() {
+            lease.release_later(self.ledger.clone());
+        }
 
         let duration_ms = started.elapsed().as_millis() as u64;
         let (label, class) = (outcome.label(), outcome.class_label());
@@ -174,7 +180,13 @@ impl Worker {
         self.metrics.record_stage(Stage::Fetch, fetch);
 
         // 2. Decode it. Points outside it are found here, before the job waits for the model.
-        let (image, decode) = timed(off_runtime("decode", move || decode_image(&bytes, &limits))).await;
+        let turn = Arc::clone(&self.decoding).acquire_owned().await.expect("nobody closes it");
+        let decoding = off_runtime("decode", move || {
+            // Goes with the work, which nothing stops where the job is given up meanwhile.
+            let _turn = turn;
+            decode_image(&bytes, &limits)
+        });
+        let (image, decode) = timed(decoding).await;
         let DecodedImage { rgb, sha256, format } = image??;
         self.metrics.record_stage(Stage::Decode, decode);
         job.points.check_inside(rgb.width(), rgb.height()).map_err(SegmentError::from)?;

@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use ledger::{Lease, Ledger};
+use telemetry::Backoff;
 use tokio::{
     sync::watch,
     task::JoinHandle,
-    time::{Instant, sleep_until, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
-/// How soon a heartbeat that Postgres did not answer is tried again.
+/// How soon a heartbeat that Postgres did not answer is tried again, and the least that each has for its answer.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long a job is offered back to a silent Postgres once its lease has ended.
+const RELEASE_LIMIT: Duration = Duration::from_mins(5);
 
 /// How long a lease lasts and how often it is extended.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +58,18 @@ impl HeldLease {
     pub fn is_expired(&self) -> bool {
         *self.expires.borrow() <= Instant::now()
     }
+
+    /// Gives the job back once Postgres answers again: the reaper would take its silence for a crash of ours. Whatever became of
+    /// the job meanwhile stays, by the epoch.
+    pub fn release_later(&self, ledger: Ledger) {
+        let lease = self.lease.clone();
+        let mut backoff = Backoff::new(RETRY / 4, RETRY);
+        tokio::spawn(timeout(RELEASE_LIMIT, async move {
+            while ledger.release(&lease).await.is_err_and(|error| error.is_transient()) {
+                sleep(backoff.next_wait()).await;
+            }
+        }));
+    }
 }
 
 impl Drop for HeldLease {
@@ -71,28 +86,28 @@ async fn keep(ledger: Ledger, lease: Lease, timing: Timing, extended: watch::Sen
         let expires = *extended.borrow();
         sleep_until(next.min(expires)).await;
         let asked_at = Instant::now();
-        match timeout_at(expires, ledger.heartbeat(&lease, timing.lease)).await {
+        // One that hangs, on a connection that is dead, leaves time for others.
+        let patience = asked_at + timing.heartbeat.max(RETRY);
+        let failure = match timeout_at(patience.min(expires), ledger.heartbeat(&lease, timing.lease)).await {
             Ok(Ok(true)) => {
                 extended.send_replace(asked_at + timing.lease);
                 next = asked_at + timing.heartbeat;
                 answers = true;
+                continue;
             }
             Ok(Ok(false)) => return,
-            Ok(Err(error)) => {
-                // One outage is one line, however many heartbeats it swallows.
-                if answers {
-                    tracing::warn!(job.id = %lease.job_id, error = %error, "a heartbeat failed, trying again until the lease ends");
-                }
-                answers = false;
-                next = Instant::now() + RETRY.min(timing.heartbeat);
-            }
-            Err(_) => {
-                tracing::warn!(job.id = %lease.job_id, "Postgres did not answer until the lease ended; the job may be another's now");
-                return;
-            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".into(),
+        };
+        // One outage is one line, however many heartbeats it swallows.
+        if answers {
+            tracing::warn!(job.id = %lease.job_id, error = failure, "a heartbeat failed, trying again until the lease ends");
         }
-        if Instant::now() >= *extended.borrow() {
+        answers = false;
+        if Instant::now() >= expires {
+            tracing::warn!(job.id = %lease.job_id, "Postgres did not answer until the lease ended; the job may be another's now");
             return;
         }
+        next = Instant::now() + RETRY.min(timing.heartbeat);
     }
 }

@@ -14,13 +14,16 @@ use anyhow::anyhow;
 use image::RgbImage;
 use request::{Parameters, Points};
 use segmenter::{Checkpoint, Device, SegmentError, Segmentation, Segmenter};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     errors::{JobError, panic_message},
     metrics::Metrics,
 };
+
+/// How long the model may take to end its step and free its memory once nobody wants anything of it.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// An image for the model.
 pub struct Work {
@@ -48,27 +51,37 @@ struct Command {
     reply: oneshot::Sender<Result<Answer, JobError>>,
 }
 
-/// A handle on the model's thread, which ends when this is dropped.
+/// A handle on the model, whose thread ends when this is dropped.
 pub struct Model {
     commands: mpsc::Sender<Command>,
-    busy: watch::Receiver<bool>,
+}
+
+/// The thread itself.
+pub struct ModelThread(thread::JoinHandle<()>);
+
+impl ModelThread {
+    /// Waits until the thread has freed its tensors and ended; false if that takes too long.
+    pub async fn ended(self) -> bool {
+        // A panic ends a thread as well.
+        let join = tokio::task::spawn_blocking(move || drop(self.0.join()));
+        tokio::time::timeout(PATIENCE, join).await.is_ok()
+    }
 }
 
 impl Model {
     /// Starts the thread and waits until the model stands on its device.
-    pub async fn start(checkpoint: Checkpoint, device: Device, metrics: Metrics) -> anyhow::Result<Self> {
+    pub async fn start(checkpoint: Checkpoint, device: Device, metrics: Metrics) -> anyhow::Result<(Self, ModelThread)> {
         // One image may wait in the channel; who sends another waits with its own task.
         let (commands, mut inbox) = mpsc::channel(1);
         let (report_built, built) = oneshot::channel();
-        let (set_busy, busy) = watch::channel(false);
-        thread::Builder::new().name("model".into()).spawn(move || {
+        let thread = thread::Builder::new().name("model".into()).spawn(move || {
             let mut segmenter = match build(&checkpoint, device) {
                 Ok(segmenter) => segmenter,
                 // Nobody listens where the process is already stopping.
                 Err(error) => return drop(report_built.send(Err(error))),
             };
             drop(report_built.send(Ok(())));
-            while serve(segmenter, &mut inbox, &set_busy, &metrics) == Served::Broken {
+            while serve(segmenter, &mut inbox, &metrics) == Served::Broken {
                 segmenter = match build(&checkpoint, device) {
                     Ok(segmenter) => segmenter,
                     Err(error) => {
@@ -78,8 +91,14 @@ impl Model {
                 tracing::warn!("the model failed and was built anew");
             }
         })?;
-        built.await??;
-        Ok(Self { commands, busy })
+        let thread = ModelThread(thread);
+        match built.await.map_err(anyhow::Error::from).flatten() {
+            Ok(()) => Ok((Self { commands }, thread)),
+            Err(error) => {
+                thread.ended().await;
+                Err(error)
+            }
+        }
     }
 
     /// Segments an image, after those sent before it. Dropping the future does not stop the model: `work.stop` does.
@@ -93,12 +112,6 @@ impl Model {
     /// Completes when the thread has ended because no new model could be built after a crash.
     pub async fn gone(&self) {
         self.commands.closed().await;
-    }
-
-    /// Waits until the model does nothing; false if it still does after `patience`.
-    pub async fn idle(&self, patience: Duration) -> bool {
-        let mut busy = self.busy.clone();
-        tokio::time::timeout(patience, busy.wait_for(|busy| !busy)).await.is_ok()
     }
 }
 
@@ -117,16 +130,14 @@ fn build(checkpoint: &Checkpoint, device: Device) -> anyhow::Result<Segmenter> {
 }
 
 /// Takes the model and drops it before it returns: two never stand on the device at once.
-fn serve(mut segmenter: Segmenter, inbox: &mut mpsc::Receiver<Command>, busy: &watch::Sender<bool>, metrics: &Metrics) -> Served {
+fn serve(mut segmenter: Segmenter, inbox: &mut mpsc::Receiver<Command>, metrics: &Metrics) -> Served {
     while let Some(Command { work, sent_at, reply }) = inbox.blocking_recv() {
         if work.stop.is_cancelled() {
             continue;
         }
         let queue_seconds = sent_at.elapsed().as_secs_f64();
         let started = Instant::now();
-        busy.send_replace(true);
         let outcome = segment(&mut segmenter, &work, metrics);
-        busy.send_replace(false);
         metrics.record_model_busy(started.elapsed());
         let is_broken = outcome.as_ref().is_err_and(is_the_models_fault);
         // Who asked may have gone: its lease was lost or the worker is stopping.

@@ -74,13 +74,17 @@ pub async fn pull(
 
     let wait_for_all = async |tasks: &mut JoinSet<Ended>| while tasks.join_next().await.is_some() {};
     let drain = if model_is_gone { Duration::ZERO } else { drain };
-    if timeout(drain, wait_for_all(&mut tasks)).await.is_err() {
-        tracing::info!(jobs = tasks.len(), "giving back the jobs that are not done");
-        worker.stop_jobs.cancel();
-        if timeout(GIVE_BACK, wait_for_all(&mut tasks)).await.is_err() {
-            tracing::warn!(jobs = tasks.len(), "could not give back all jobs; they come back when their leases end");
+    let end_jobs = async {
+        if timeout(drain, wait_for_all(&mut tasks)).await.is_err() {
+            tracing::info!(jobs = tasks.len(), "giving back the jobs that are not done");
+            worker.stop_jobs.cancel();
+            if timeout(GIVE_BACK, wait_for_all(&mut tasks)).await.is_err() {
+                tracing::warn!(jobs = tasks.len(), "could not give back all jobs; they come back when their leases end");
+            }
         }
-    }
+    };
+    // Tokens that wait go back at once: other workers can use them while the jobs here end.
+    let (_, ()) = tokio::join!(timeout(GIVE_BACK, tokens.stop()), end_jobs);
     if model_is_gone {
         bail!("the model cannot be built anew after a failure; start the worker again");
     }

@@ -11,11 +11,11 @@ use std::{
 use futures_util::StreamExt as _;
 use lapin::{
     Acker, Consumer,
-    options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions},
+    options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions},
     types::{FieldTable, ShortString},
 };
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -27,6 +27,8 @@ use crate::{
 /// within the moment that the news of the deletion takes to reach it.
 const FIRST_DELAY: Duration = Duration::from_millis(500);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
+/// How long the end of deliveries may take. A server that does not answer gets its tokens back when the connection ends.
+const CANCEL_LIMIT: Duration = Duration::from_secs(2);
 
 /// Receives the pool's tokens, at most `prefetch` of them at a time that are neither acknowledged nor given back.
 ///
@@ -36,6 +38,7 @@ pub fn consume(url: String, pool: String, prefetch: u16, shutdown: CancellationT
     // One: what waits for the caller beyond that waits in the supervisor, where a lost connection sweeps it away.
     let (sender, receiver) = mpsc::channel(1);
     let connected = Arc::new(AtomicBool::new(false));
+    let ended = CancellationToken::new();
     let supervisor = Supervisor {
         url,
         pool,
@@ -44,8 +47,8 @@ pub fn consume(url: String, pool: String, prefetch: u16, shutdown: CancellationT
         connected: connected.clone(),
         shutdown: shutdown.clone(),
     };
-    tokio::spawn(supervisor.run());
-    Tokens { receiver, connected, shutdown }
+    tokio::spawn(supervisor.run(ended.clone().drop_guard()));
+    Tokens { receiver, connected, shutdown, ended }
 }
 
 /// The tokens of one pool, as they arrive.
@@ -53,6 +56,8 @@ pub struct Tokens {
     receiver: mpsc::Receiver<Token>,
     connected: Arc<AtomicBool>,
     shutdown: CancellationToken,
+    /// The supervisor receives nothing any more.
+    ended: CancellationToken,
 }
 
 impl Tokens {
@@ -71,11 +76,22 @@ impl Tokens {
                 None => break,
             }
         }
+        self.give_back_waiting().await;
+        None
+    }
+
+    /// Ends the deliveries; the tokens that wait here go back to the broker.
+    pub async fn stop(mut self) {
         self.receiver.close();
+        self.give_back_waiting().await;
+    }
+
+    async fn give_back_waiting(&mut self) {
+        // Before that they would be delivered here again.
+        self.ended.cancelled().await;
         while let Some(token) = self.receiver.recv().await {
             token.give_back().await;
         }
-        None
     }
 
     /// Whether tokens can arrive now.
@@ -125,7 +141,7 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    async fn run(self) {
+    async fn run(self, _ended: DropGuard) {
         let mut failures = 0;
         while !self.shutdown.is_cancelled() {
             let outage = tokio::select! {
@@ -198,10 +214,20 @@ impl Supervisor {
                 }
             }
         }
-        // Cancelled first, or the tokens given back would be delivered here again.
-        drop(consumer);
-        for token in waiting {
-            token.give_back().await;
+        let end = async {
+            // Awaited, or the tokens given back would be delivered here again. Where it fails the broker has them back already.
+            if let Err(error) = session.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await {
+                debug!(%error, "the consumer was not cancelled");
+            }
+            while let Some(Ok(delivery)) = consumer.next().await {
+                waiting.push_back(Token { acker: delivery.acker, session: session.clone() });
+            }
+            for token in waiting {
+                token.give_back().await;
+            }
+        };
+        if tokio::time::timeout(CANCEL_LIMIT, end).await.is_err() {
+            debug!("the server did not end the deliveries in time");
         }
         None
     }

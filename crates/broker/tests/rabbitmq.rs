@@ -150,6 +150,22 @@ async fn a_token_can_be_used_up_after_shutdown_and_the_others_go_back() -> Outco
 }
 
 #[tokio::test]
+async fn the_tokens_of_who_wants_no_more_go_back_while_one_is_in_work() -> Outcome {
+    let (_dir, rabbitmq) = rabbitmq().await?;
+    let mut publisher = Publisher::connect(&rabbitmq.url()).await?;
+    publisher.publish("chest", 4).await?;
+    let (mut tokens, _shutdown) = consumer(&rabbitmq, "chest", 4);
+    let in_work = next(&mut tokens).await;
+    wait_for_ready(&mut publisher, "chest", 0).await;
+
+    tokens.stop().await;
+    wait_for_ready(&mut publisher, "chest", 3).await;
+    in_work.ack().await;
+    wait_for_ready(&mut publisher, "chest", 3).await;
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_consumer_comes_back_after_a_crash_and_skips_stale_tokens() -> Outcome {
     let (_dir, mut rabbitmq, mut publisher) = rabbitmq_with_lasting_queue().await?;
     publisher.publish("chest", 3).await?;

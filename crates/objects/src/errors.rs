@@ -3,6 +3,9 @@ use std::error::Error;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use request::S3Uri;
 
+/// What S3 says of temporary credentials that are no longer good, with the status of a bad request.
+const TOKEN_CODES: [&str; 3] = ["ExpiredToken", "InvalidToken", "TokenRefreshRequired"];
+
 /// Why an object could not be read or written. The text names the object or bucket and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectsError {
@@ -53,9 +56,10 @@ pub enum ObjectsError {
 }
 
 impl ObjectsError {
-    /// Whether the same request may succeed later, with nothing changed by the user.
+    /// Whether the same request may succeed later. Denied ones may: credentials expire and are renewed, and they say nothing about
+    /// the object.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable { .. })
+        matches!(self, Self::Unavailable { .. } | Self::Denied { .. })
     }
 
     pub(crate) fn object<E: ProvideErrorMetadata + Error + 'static>(uri: &S3Uri, error: SdkError<E>) -> Self {
@@ -75,7 +79,9 @@ impl ObjectsError {
 
     fn other(place: String, outcome: Result<Refusal, String>) -> Self {
         match outcome {
-            Ok(Refusal { status: 401 | 403, code, .. }) => Self::Denied { place, code },
+            Ok(Refusal { status, code, .. }) if matches!(status, 401 | 403) || TOKEN_CODES.contains(&code.as_str()) => {
+                Self::Denied { place, code }
+            }
             // The named one is a slow upload, which S3 gives the status of a bad request.
             Ok(Refusal { reason, status, code }) if matches!(status, 408 | 429 | 500..) || code == "RequestTimeout" => {
                 Self::Unavailable { place, reason }

@@ -100,21 +100,37 @@ async fn names_a_missing_object_and_a_missing_bucket() -> Outcome {
     Ok(())
 }
 
-/// The demo store makes a bucket that is missing; this is S3's own answer.
-#[tokio::test]
-async fn names_a_bucket_that_is_missing_when_an_object_is_wanted() -> Outcome {
+/// A store that gives one answer, once, and where it is.
+async fn answering(status: &'static str, body: &'static str) -> std::io::Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let endpoint = format!("http://{}", listener.local_addr()?);
     tokio::spawn(async move {
         let (mut connection, _) = listener.accept().await?;
         read_head(&mut connection).await?;
-        let body = "<Error><Code>NoSuchBucket</Code><Message>The specified bucket does not exist</Message></Error>";
-        let head = format!("HTTP/1.1 404 Not Found\r\ncontent-type: application/xml\r\ncontent-length: {}\r\n\r\n", body.len());
+        let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/xml\r\ncontent-length: {}\r\n\r\n", body.len());
         connection.write_all(format!("{head}{body}").as_bytes()).await
     });
+    Ok(endpoint)
+}
+
+/// The demo store makes a bucket that is missing; this is S3's own answer.
+#[tokio::test]
+async fn names_a_bucket_that_is_missing_when_an_object_is_wanted() -> Outcome {
+    let body = "<Error><Code>NoSuchBucket</Code><Message>The specified bucket does not exist</Message></Error>";
+    let endpoint = answering("404 Not Found", body).await?;
     let error = client(&config(endpoint), "any", "any").await.get(&uri("s3://elsewhere/x"), PLENTY).await.expect_err("missing");
     assert!(matches!(error, ObjectsError::NoBucket { .. }), "{error:?}");
     assert!(error.to_string().contains("bucket elsewhere") && !error.is_transient(), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn credentials_that_have_expired_may_be_tried_again() -> Outcome {
+    let body = "<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>";
+    let endpoint = answering("400 Bad Request", body).await?;
+    let error = client(&config(endpoint), "any", "any").await.get(&uri("s3://scans/x"), PLENTY).await.expect_err("refused");
+    assert!(matches!(error, ObjectsError::Denied { .. }) && error.is_transient(), "{error:?}");
+    assert!(error.to_string().contains("ExpiredToken") && error.to_string().contains("check the credentials"), "{error}");
     Ok(())
 }
 
@@ -183,7 +199,7 @@ async fn says_that_wrong_credentials_are_refused() -> Outcome {
             objects.put(&uri("s3://scans/x"), Bytes::new(), "text/plain").await.expect_err("refused"),
             objects.check("scans").await.expect_err("refused"),
         ] {
-            assert!(matches!(error, ObjectsError::Denied { .. }) && !error.is_transient(), "{error:?}");
+            assert!(matches!(error, ObjectsError::Denied { .. }) && error.is_transient(), "{error:?}");
             assert!(error.to_string().contains("check the credentials") && !error.to_string().contains(secret_key), "{error}");
         }
     }

@@ -14,6 +14,7 @@ use telemetry::{Health, Outage, retry_until_ready};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
+    sync::Semaphore,
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -21,9 +22,6 @@ use uuid::Uuid;
 use crate::{
     cli::RunArgs, errors::Failure, job::Worker, lease::Timing, metrics::Metrics, model::Model, pull::pull, receipt::VERSION,
 };
-
-/// How long the model may take to end its step once nobody waits for it.
-const MODEL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a request for metrics may take when the process ends.
 const HTTP_PATIENCE: Duration = Duration::from_secs(1);
@@ -58,23 +56,30 @@ async fn serve(config: RunArgs, checkpoint: Checkpoint) -> Result<(), Failure> {
     let http =
         tokio::spawn(telemetry::serve(listener, telemetry::routes(registry, health.clone()), ended.clone(), HTTP_PATIENCE));
 
-    let outcome = work(config, checkpoint, metrics, health, &shutdown).await;
+    let checkpoint_sha256 = checkpoint.sha256().to_owned();
+    let started = Model::start(checkpoint, config.model.device, metrics.clone()).await;
+    let (model, thread) = started.map_err(Failure::bad_input)?;
+    health.set("model", Ok(()));
+    let outcome = work(config, model, checkpoint_sha256, metrics, health, &shutdown).await;
     ended.cancel();
-    // It answers nothing that matters any more.
-    let _ = http.await;
+    // The server answers nothing that matters any more.
+    let (model_has_ended, _) = tokio::join!(thread.ended(), http);
+    if !model_has_ended {
+        let code = outcome.as_ref().map_or_else(Failure::report, |()| 0);
+        leave(code.into());
+    }
     outcome
 }
 
+/// All that needs the model; it has let go of it when it returns.
 async fn work(
     config: RunArgs,
-    checkpoint: Checkpoint,
+    model: Model,
+    checkpoint_sha256: String,
     metrics: Metrics,
     health: Health,
     shutdown: &CancellationToken,
 ) -> Result<(), Failure> {
-    let checkpoint_sha256 = checkpoint.sha256().to_owned();
-    let model = Model::start(checkpoint, config.model.device, metrics.clone()).await.map_err(Failure::bad_input)?;
-    health.set("model", Ok(()));
     let Some(ledger) = connect_ledger(&config, &checkpoint_sha256, &health, shutdown).await? else { return Ok(()) };
     let Some(objects) = connect_objects(&config, &health, shutdown).await else { return Ok(()) };
 
@@ -83,6 +88,7 @@ async fn work(
         objects,
         model,
         metrics,
+        decoding: Arc::new(Semaphore::new(1)),
         stop_jobs: CancellationToken::new(),
         name: worker_name(),
         pool: config.pool.clone(),
@@ -98,9 +104,6 @@ async fn work(
     let tokens = broker::consume(config.amqp_url, config.pool, config.prefetch, shutdown.clone());
     let outcome = pull(&worker, tokens, config.prefetch.into(), config.drain_seconds, shutdown).await;
     tracing::info!(worker = name, "stopped");
-    if !worker.model.idle(MODEL_PATIENCE).await {
-        leave(i32::from(outcome.is_err()));
-    }
     Ok(outcome?)
 }
 
