@@ -4,11 +4,15 @@ use tch::TchError;
 /// Why a [`crate::Segmenter`] cannot be made of a checkpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum SegmenterError {
-    /// The device was asked for and is not there.
+    /// CUDA was asked for and is not there.
     #[error(
-        "no CUDA device: libtorch has no CUDA support or the driver shows no GPU; use device cpu, or install a CUDA build of libtorch"
+        "no CUDA device: {reason}; install all of torch with `DOTMASK_TORCH=full make setup` (LD_LIBRARY_PATH says where another one \
+         lies), check with nvidia-smi that the driver shows a GPU, or use device cpu"
     )]
-    NoCuda,
+    NoCuda {
+        /// What the dynamic linker or libtorch said.
+        reason: String,
+    },
     /// A name that stands for no device.
     #[error("device {name:?} is unknown, expected cpu or cuda")]
     UnknownDevice {

@@ -9,6 +9,7 @@
 
 mod adam;
 mod checkpoint;
+mod cuda;
 mod errors;
 mod finetune;
 mod image;

@@ -5,6 +5,7 @@ use request::{Parameters, Points};
 
 use crate::{
     Checkpoint, SegmentError, SegmenterError,
+    cuda::first_cuda_device,
     finetune::{Finetuned, finetune},
     recipe::Choices,
     sam::{Architecture, Extent, Sam, preprocess},
@@ -104,8 +105,7 @@ impl Segmenter {
     pub fn new(checkpoint: &Checkpoint, device: Device) -> Result<Self, SegmenterError> {
         let device = match device {
             Device::Cpu => tch::Device::Cpu,
-            Device::Cuda if tch::Cuda::is_available() => tch::Device::Cuda(0),
-            Device::Cuda => return Err(SegmenterError::NoCuda),
+            Device::Cuda => first_cuda_device()?,
         };
         Ok(Self { sam: Sam::new(checkpoint, device)?, checkpoint_sha256: checkpoint.sha256().into() })
     }

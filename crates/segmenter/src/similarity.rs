@@ -11,8 +11,8 @@ const CONSTANT: f64 = 1e-6;
 /// The initial mask, 0 or 1, four pixels a token's side. Embedding [1, C, T, T] -> [1, 1, 4T, 4T]
 ///
 /// With positive points alone the mean of their similarities, min-max normalised, is foreground above the threshold. With negative
-/// points too, foreground is what resembles the positive points more, in the mean, and a tie is background. The means stand for the
-/// paper's sums, which are the same for equal counts, and let three points against one be more than a vote on counts.
+/// points too, foreground is what resembles the positive points more, in the mean, and a tie, up to rounding, is background. The means
+/// stand for the paper's sums, which are the same for equal counts, and let three points against one be more than a vote on counts.
 pub fn initial_mask(embedding: &Tensor, points: &Points, extent: &Extent, choices: &Choices) -> Result<Tensor, SegmentError> {
     no_grad(|| {
         let (_, c, t, _) = embedding.size4()?;
@@ -25,9 +25,10 @@ pub fn initial_mask(embedding: &Tensor, points: &Points, extent: &Extent, choice
             above_threshold(&positive, choices)?
         } else {
             let negative = similarity(&features, points, Label::Negative, extent, t)?; // [T * T]
-            let margin = positive.f_sub(&negative)?;
-            check_finite(&margin)?;
-            margin.f_gt(0.0)?
+            if is_constant(&positive)? && is_constant(&negative)? {
+                return Err(SegmentError::ConstantSimilarity);
+            }
+            positive.f_sub(&negative)?.f_gt(CONSTANT)?
         };
         let tokens = foreground.f_to_kind(Kind::Float)?.f_view([1, 1, t, t])?; // [1, 1, T, T]
         let pixels = tokens.f_upsample_bilinear2d([4 * t, 4 * t], true, None, None)?; // [1, 1, 4T, 4T]
@@ -53,17 +54,17 @@ fn token(point: &Point, extent: &Extent, grid: i64) -> i64 {
 }
 
 fn above_threshold(map: &Tensor, choices: &Choices) -> Result<Tensor, SegmentError> {
-    let (min, max) = (map.f_min()?, map.f_max()?);
-    let range = max.f_sub(&min)?;
-    let width = range.f_double_value(&[])?;
-    if width.is_nan() || width <= CONSTANT {
+    if is_constant(map)? {
         return Err(SegmentError::ConstantSimilarity);
     }
-    Ok(map.f_sub(&min)?.f_div(&range)?.f_gt(choices.threshold)?)
+    let (min, max) = (map.f_min()?, map.f_max()?);
+    Ok(map.f_sub(&min)?.f_div(&max.f_sub(&min)?)?.f_gt(choices.threshold)?)
 }
 
-fn check_finite(map: &Tensor) -> Result<(), SegmentError> {
-    if map.f_isfinite()?.f_all()?.f_int64_value(&[])? == 1 { Ok(()) } else { Err(SegmentError::ConstantSimilarity) }
+/// Whether a map varies by accident only, or is not a number somewhere.
+fn is_constant(map: &Tensor) -> Result<bool, TchError> {
+    let width = map.f_max()?.f_sub(&map.f_min()?)?.f_double_value(&[])?;
+    Ok(width.is_nan() || width <= CONSTANT)
 }
 
 #[cfg(test)]
@@ -111,8 +112,20 @@ mod tests {
     }
 
     #[test]
+    fn a_margin_within_the_error_of_rounding_is_a_tie() {
+        // Each token resembles either point as much as the other, but for an angle far below what the features resolve.
+        let mut angles = [45.0; 16];
+        (angles[0], angles[15]) = (0.0, 90.0);
+        angles[5] = 45.0 - 1e-5;
+        let mask = mask(angles, "0,0,1;7.9,7.9,0").unwrap();
+        assert_eq!(mask.iter().position(|&value| value == 1), Some(0));
+        assert_eq!(mask.iter().sum::<i64>(), 1);
+    }
+
+    #[test]
     fn refuses_a_map_that_is_the_same_everywhere() {
         assert!(matches!(mask([30.0; 16], "0,0,1"), Err(SegmentError::ConstantSimilarity)));
+        assert!(matches!(mask([30.0; 16], "0,0,1;7.9,7.9,0"), Err(SegmentError::ConstantSimilarity)));
         assert!(matches!(mask([f64::NAN; 16], "0,0,1"), Err(SegmentError::ConstantSimilarity)));
         assert!(matches!(mask([f64::NAN; 16], "0,0,1;1,1,0"), Err(SegmentError::ConstantSimilarity)));
     }

@@ -8,6 +8,9 @@ use super::layers::Tensors;
 /// Heads of every attention in the mask decoder: the one size of a SAM that no tensor's shape tells.
 pub const DECODER_HEADS: i64 = 8;
 
+/// What the names of a SAM's tensors begin with.
+const PARTS: [&str; 3] = ["image_encoder.", "prompt_encoder.", "mask_decoder."];
+
 /// No SAM comes near it; it keeps sums and products of sizes far from overflow.
 const MAX_SIZE: i64 = 1 << 16;
 
@@ -56,6 +59,8 @@ pub struct ArchitectureError {
     unexpected: Vec<String>,
     misshaped: Vec<String>,
     impossible: Vec<String>,
+    /// Whether all names and shapes were compared, or only those that tell the sizes.
+    sizes_known: bool,
 }
 
 impl std::error::Error for ArchitectureError {}
@@ -76,6 +81,9 @@ impl fmt::Display for ArchitectureError {
             write!(formatter, "{separator}{} {kind}: {listed}{more}", list.len())?;
             separator = "; ";
         }
+        if !self.sizes_known {
+            formatter.write_str("; the model's sizes cannot be read from these tensors, so its others were not checked")?;
+        }
         Ok(())
     }
 }
@@ -91,8 +99,14 @@ impl Architecture {
         let mut reader = Reader { shapes, missing: Vec::new(), misshaped: Vec::new() };
         let (sizes, impossible) = reader.read();
         let Reader { missing, misshaped, .. } = reader;
-        if !missing.is_empty() || !misshaped.is_empty() || !impossible.is_empty() {
-            return Err(ArchitectureError { missing, unexpected: Vec::new(), misshaped, impossible });
+        let readable = missing.is_empty() && misshaped.is_empty();
+        if !readable || !impossible.is_empty() {
+            // Which names belong inside the three parts depends on the sizes; a name outside them never belongs.
+            let outside = |name: &&String| !PARTS.iter().any(|part| name.starts_with(part));
+            let unexpected = shapes.keys().filter(outside).cloned().collect();
+            // What seems impossible about sizes that were not read says nothing.
+            let impossible = if readable { impossible } else { Vec::new() };
+            return Err(ArchitectureError { missing, unexpected, misshaped, impossible, sizes_known: false });
         }
 
         let expected = sizes.expected();
@@ -106,7 +120,7 @@ impl Architecture {
             })
             .collect();
         if !missing.is_empty() || !unexpected.is_empty() || !misshaped.is_empty() {
-            return Err(ArchitectureError { missing, unexpected, misshaped, impossible: Vec::new() });
+            return Err(ArchitectureError { missing, unexpected, misshaped, impossible: Vec::new(), sizes_known: true });
         }
         Ok(sizes)
     }
@@ -286,5 +300,21 @@ mod tests {
         let error =
             Architecture::of(&Shapes::from([("layer1.0.conv1.weight".into(), vec![64, 3, 7, 7])])).unwrap_err().to_string();
         assert!(error.contains("missing: image_encoder.patch_embed.proj.weight, image_encoder.pos_embed"), "{error}");
+        assert!(error.contains("; 1 unexpected: layer1.0.conv1.weight; the model's sizes cannot be read"), "{error}");
+    }
+
+    #[test]
+    fn lists_what_never_belongs_to_a_sam_where_the_sizes_cannot_be_read() {
+        let mut shapes = vit_b().expected();
+        shapes.remove("image_encoder.pos_embed");
+        shapes.insert("mask_decoder.mask_tokens.weight".into(), vec![4]);
+        shapes.insert("optimizer.state".into(), vec![1]);
+        let error = Architecture::of(&shapes).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "1 missing: image_encoder.pos_embed; 1 unexpected: optimizer.state; \
+             1 of the wrong shape: mask_decoder.mask_tokens.weight is [4], expected 2 sizes from 1 to 65536; \
+             the model's sizes cannot be read from these tensors, so its others were not checked"
+        );
     }
 }

@@ -124,7 +124,7 @@ impl Attention {
         let (tokens, heads, head_dim) = (h * w, self.heads, dim / self.heads);
 
         let qkv = self.qkv.forward(x)?.f_view([b, tokens, 3, heads, head_dim])?.f_permute([2, 0, 3, 1, 4])?; // [3, B, heads, N, d]
-        let (q, k, v) = (qkv.f_select(0, 0)?, qkv.f_select(0, 1)?, qkv.f_select(0, 2)?);
+        let [q, k, v] = <[Tensor; 3]>::try_from(qkv.f_unbind(0)?).expect("the first dimension is 3"); // [B, heads, N, d]
 
         let grid = q.f_reshape([b * heads, h, w, head_dim])?; // [B * heads, H, W, d]
         let positions_h = self.rel_pos_h.f_index_select(0, &self.table_rows)?.f_view([h, h, head_dim])?; // [H, H, d]

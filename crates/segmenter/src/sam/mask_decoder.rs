@@ -43,6 +43,21 @@ impl MaskDecoder {
 
     /// One image's embedding and its positions, both [1, C, T, T], with B prompts.
     pub fn forward(&self, embedding: &Tensor, position: &Tensor, prompts: &Prompts) -> Result<Masks> {
+        let (tokens, pixels) = self.attend(embedding, position, prompts)?;
+        let masks: Vec<Tensor> =
+            (0..self.hypernetworks.len()).map(|mask| self.logits(mask, &tokens, &pixels)).collect::<Result<_>>()?;
+        let iou_predictions = self.iou_prediction_head.forward(&tokens.f_select(1, 0)?)?; // [B, M]
+        Ok(Masks { logits: Tensor::f_cat(&masks, 1)?, iou_predictions })
+    }
+
+    /// The logits of the single-mask output alone, at the cost of one mask. [B, 1, 4T, 4T]
+    pub fn single_mask(&self, embedding: &Tensor, position: &Tensor, prompts: &Prompts) -> Result<Tensor> {
+        let (tokens, pixels) = self.attend(embedding, position, prompts)?;
+        self.logits(0, &tokens, &pixels)
+    }
+
+    /// Output tokens [B, 1 + M + points, C], and the pixels' embedding [B, C / 8, 4T, 4T].
+    fn attend(&self, embedding: &Tensor, position: &Tensor, prompts: &Prompts) -> Result<(Tensor, Tensor)> {
         let (b, points, c) = prompts.sparse.size3()?;
         let outputs = self.output_tokens.f_expand([b, -1, c], false)?; // [B, 1 + M, C]
         let tokens = if points == 0 { outputs } else { Tensor::f_cat(&[&outputs, &prompts.sparse], 1)? }; // [B, 1 + M + points, C]
@@ -52,14 +67,14 @@ impl MaskDecoder {
 
         let image = image.f_transpose(1, 2)?.f_reshape([b, c, h, w])?; // [B, C, T, T]
         let x = gelu(&self.upscale_norm.forward(&self.upscale1.forward(&image)?)?)?; // [B, C / 4, 2T, 2T]
-        let x = gelu(&self.upscale2.forward(&x)?)?; // [B, C / 8, 4T, 4T]
+        Ok((tokens, gelu(&self.upscale2.forward(&x)?)?))
+    }
 
-        let mask_token = |(i, mlp): (usize, &Mlp)| mlp.forward(&tokens.f_select(1, 1 + i as i64)?);
-        let hyper: Vec<Tensor> = self.hypernetworks.iter().enumerate().map(mask_token).collect::<Result<_>>()?;
-        let hyper = Tensor::f_stack(&hyper, 1)?; // [B, M, C / 8]
-        let logits = hyper.f_matmul(&x.f_flatten(2, 3)?)?.f_view([b, -1, 4 * h, 4 * w])?; // [B, M, 4T, 4T]
-        let iou_predictions = self.iou_prediction_head.forward(&tokens.f_select(1, 0)?)?; // [B, M]
-        Ok(Masks { logits, iou_predictions })
+    /// One mask: the product of its token, through its own network, with each pixel. [B, 1, 4T, 4T]
+    fn logits(&self, mask: usize, tokens: &Tensor, pixels: &Tensor) -> Result<Tensor> {
+        let (b, _, h, w) = pixels.size4()?;
+        let hyper = self.hypernetworks[mask].forward(&tokens.f_select(1, 1 + mask as i64)?)?; // [B, C / 8]
+        hyper.f_unsqueeze(1)?.f_matmul(&pixels.f_flatten(2, 3)?)?.f_view([b, 1, h, w])
     }
 }
 

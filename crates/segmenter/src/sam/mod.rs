@@ -75,8 +75,7 @@ impl Sam {
 
     /// The single-mask output for an image embedding and prompts, as logits. [1, C, T, T] -> [1, 1, 4T, 4T]
     pub fn decode(&self, embedding: &Tensor, prompts: &Prompts) -> Result<Tensor> {
-        let masks = self.mask_decoder.forward(embedding, self.prompt_encoder.dense_position(), prompts)?;
-        masks.logits.f_narrow(1, 0, 1)
+        self.mask_decoder.single_mask(embedding, self.prompt_encoder.dense_position(), prompts)
     }
 
     /// The device all tensors are on, for inputs.
