@@ -117,8 +117,8 @@ fn worker_settings() -> [(String, String); 3] {
         ("DOTMASK_DRAIN_SECONDS", "0"),
         // One job at a time: a second one's seconds would count its wait for the first, and fetching takes no time here.
         ("DOTMASK_PREFETCH", "1"),
-        // Where another program wants the cores too, libtorch's threads otherwise burn them waiting for each other.
-        ("OMP_WAIT_POLICY", "PASSIVE"),
+        // How often libtorch's threads look before they sleep: at its default they burn the cores that another program wants.
+        ("GOMP_SPINCOUNT", "10000"),
     ]
     .map(|(name, value)| (name.into(), value.into()))
 }

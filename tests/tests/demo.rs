@@ -20,7 +20,8 @@ fn descendants(of: u32) -> Vec<u32> {
         // "pid (name) state ppid ...", where the name may hold spaces and brackets.
         stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
     };
-    let processes = || fs::read_dir("/proc").expect("Linux").flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let processes =
+        || fs::read_dir("/proc").expect("Linux").flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let mut family = vec![of];
     let mut seen = 0;
     while seen < family.len() {
