@@ -17,8 +17,8 @@ demo: build ## segment real images with the whole system; pictures go to .demo/o
 
 test: build ## unit tests, parity with the official SAM, end to end through real servers, kill -9
 	@cargo nextest --version > /dev/null 2>&1 || cargo install --locked cargo-nextest@$(NEXTEST)
-	cargo nextest run --workspace --no-fail-fast
 	cargo test --workspace --doc --quiet
+	cargo nextest run --workspace --no-fail-fast
 
 clean: ## remove what builds and demos made; the installed things stay
 	cargo clean

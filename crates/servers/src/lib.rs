@@ -2,7 +2,7 @@
 //! with their data in a folder you choose. They run beside packaged servers on the standard ports, and end with this program
 //! however it ends.
 
-mod error;
+mod errors;
 mod object_store;
 mod ports;
 mod postgres;
@@ -12,7 +12,7 @@ mod rabbitmq;
 mod secret;
 mod stack;
 
-pub use error::ServerError;
+pub use errors::ServerError;
 pub use object_store::ObjectStore;
 pub use ports::free_ports;
 pub use postgres::Postgres;

@@ -44,12 +44,12 @@ impl EncoderParameters {
         no_grad(|| self.values.f_copy_(&self.pretrained))
     }
 
-    /// All parameters as one vector, which the optimiser changes in place. [P]
+    /// All parameters as one vector, which the optimiser changes in place. `[P]`
     pub fn values_mut(&mut self) -> &mut Tensor {
         &mut self.values
     }
 
-    /// The gradient of a scalar with respect to all parameters, in the order of the values. [P]
+    /// The gradient of a scalar with respect to all parameters, in the order of the values. `[P]`
     pub fn gradient(&self, loss: &Tensor) -> Result<Tensor> {
         let views: Vec<&Tensor> = self.views.values().collect();
         let gradients = Tensor::f_run_backward(&[loss], &views, false, false)?;
