@@ -13,6 +13,8 @@ use crate::{
     api::types::{Batch, BatchQuery, ErrorBody, Jobs, JobsQuery, Pools, SubmittedBatch},
 };
 
+/// A dispatcher that is just being started or restarted is waited for so long.
+pub const PATIENCE: Duration = Duration::from_secs(10);
 /// A dispatcher on this network connects in milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For every answer but an upload's, which takes as long as it takes.

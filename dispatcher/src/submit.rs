@@ -1,6 +1,6 @@
 //! `dispatcher submit`: a manifest goes in, a batch's id comes out.
 
-use std::{io::Write, os::fd::AsFd, path::Path, time::Duration};
+use std::{io::Write, os::fd::AsFd, path::Path};
 
 use reqwest::Body;
 use tokio::fs::File;
@@ -10,12 +10,10 @@ use crate::{
     Exit,
     api::types::{BatchQuery, ErrorBody},
     cli::SubmitArgs,
-    client::{Client, ClientError},
+    client::{Client, ClientError, PATIENCE},
     watch,
 };
 
-/// A dispatcher that is just being started or restarted is waited for so long.
-pub const PATIENCE: Duration = Duration::from_secs(10);
 /// Read from the manifest at a time.
 const CHUNK_BYTES: usize = 64 * 1_024;
 

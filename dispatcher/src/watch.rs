@@ -15,8 +15,7 @@ use crate::{
     Exit,
     api::types::{Batch, Job, JobState, JobsQuery},
     cli::WatchArgs,
-    client::Client,
-    submit::PATIENCE,
+    client::{Client, PATIENCE},
 };
 
 /// Once it has answered, a dispatcher that is gone is waited for so long: a node may be replaced in that time.

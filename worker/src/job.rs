@@ -9,8 +9,7 @@ use bytes::Bytes;
 use futures_util::future::try_join_all;
 use ledger::{Artifact, ClaimedJob, ErrorClass, Finalised, JobFailure, JobResult, Lease, Ledger};
 use objects::Objects;
-use segmenter::{DecodedImage, Device, ImageLimits, SegmentError, Segmentation, decode_image};
-use sha2::{Digest, Sha256};
+use segmenter::{DecodedImage, Device, ImageLimits, SegmentError, Segmentation, decode_image, sha256};
 use telemetry::{Health, Outage};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -275,12 +274,6 @@ impl Worker {
         self.objects.put(&uri, bytes, content_type).await.map_err(JobError::Store)?;
         Ok(Artifact { kind, uri, sha256, bytes: size })
     }
-}
-
-/// SHA-256 in lower-case hexadecimal.
-fn sha256(bytes: &[u8]) -> String {
-    let digits = Sha256::digest(bytes).into_iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])).collect()
 }
 
 async fn timed<T>(future: impl Future<Output = T>) -> (T, f64) {

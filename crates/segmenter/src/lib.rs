@@ -20,7 +20,7 @@ mod segmenter;
 mod similarity;
 mod upsample;
 
-pub use checkpoint::{Checkpoint, CheckpointError};
+pub use checkpoint::{Checkpoint, CheckpointError, sha256};
 pub use errors::{SegmentError, SegmenterError};
 pub use image::{DecodedImage, ImageError, ImageLimits, decode_image};
 pub use scores::{dice, iou};
