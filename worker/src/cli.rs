@@ -80,7 +80,7 @@ impl SegmentArgs {
 
     /// How to segment.
     pub fn parameters(&self) -> anyhow::Result<Parameters> {
-        Ok(Parameters { steps: self.steps, learning_rate: self.learning_rate, recipe: self.recipe }.checked()?)
+        Ok(Parameters { steps: self.steps, learning_rate: self.learning_rate, ..Parameters::of(self.recipe) }.checked()?)
     }
 }
 

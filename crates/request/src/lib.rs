@@ -4,12 +4,20 @@
 //! [`S3Uri`] that exists has a bucket and a key. The binaries, the ledger and the segmenter share them; this crate knows no
 //! database, no network and no tensor.
 
+mod choices;
+mod method;
 mod parameters;
 mod points;
 mod segmentation_request;
+mod setting;
 mod uri;
+mod view;
 
+pub use choices::{Choices, Dots, Extremes, Normalisation, Padding, Region, SamPoints, Similarity, Upsampling};
+pub use method::{Method, UnknownMethod};
 pub use parameters::{MAX_STEPS, Parameters, ParametersError, Recipe};
 pub use points::{Label, MAX_POINTS, Point, Points, PointsError};
 pub use segmentation_request::{MAX_ID_BYTES, MAX_REQUEST_BYTES, RequestError, SegmentationRequest};
+pub use setting::{Setting, SettingError};
 pub use uri::{S3Uri, UriError};
+pub use view::{View, Window, WindowError};

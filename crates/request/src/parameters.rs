@@ -1,4 +1,7 @@
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::Choices;
 
 /// The most fine-tuning steps one request may ask for.
 pub const MAX_STEPS: u32 = 10_000;
@@ -10,6 +13,8 @@ pub enum Recipe {
     /// The paper's text, with sound numerics where the text is silent.
     #[default]
     Paper,
+    /// The authors' code as published, flaws included: to repeat the paper's tables and to be checked against it.
+    PublishedCode,
 }
 
 impl std::str::FromStr for Recipe {
@@ -18,6 +23,7 @@ impl std::str::FromStr for Recipe {
     fn from_str(name: &str) -> Result<Self, ParametersError> {
         match name {
             "paper" => Ok(Self::Paper),
+            "published_code" => Ok(Self::PublishedCode),
             other => Err(ParametersError::Recipe { name: other.into() }),
         }
     }
@@ -27,6 +33,7 @@ impl std::fmt::Display for Recipe {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(match self {
             Self::Paper => "paper",
+            Self::PublishedCode => "published_code",
         })
     }
 }
@@ -39,8 +46,10 @@ pub struct Parameters {
     pub steps: u32,
     /// Adam's learning rate.
     pub learning_rate: f64,
-    /// The method's other choices.
+    /// The method's other choices, by the name of their set.
     pub recipe: Recipe,
+    /// Each of them. In JSON only those that differ from the recipe's need to be named.
+    pub choices: Choices,
 }
 
 /// Why parameters are refused.
@@ -59,20 +68,31 @@ pub enum ParametersError {
         learning_rate: f64,
     },
     /// A name that stands for nothing.
-    #[error("recipe {name:?} is unknown, expected paper")]
+    #[error("recipe {name:?} is unknown, expected paper or published_code")]
     Recipe {
         /// As given.
         name: String,
+    },
+    /// A choice that does not exist, or a value it cannot have.
+    #[error("choices: {reason}")]
+    Choice {
+        /// What is wrong with it.
+        reason: String,
     },
 }
 
 impl Default for Parameters {
     fn default() -> Self {
-        Self { steps: 100, learning_rate: 1e-5, recipe: Recipe::Paper }
+        Self::of(Recipe::Paper)
     }
 }
 
 impl Parameters {
+    /// The paper's steps and rate, with a recipe's choices.
+    pub fn of(recipe: Recipe) -> Self {
+        Self { steps: 100, learning_rate: 1e-5, recipe, choices: Choices::of(recipe) }
+    }
+
     /// Refuses values that no run can use.
     pub fn checked(self) -> Result<Self, ParametersError> {
         if !(1..=MAX_STEPS).contains(&self.steps) {
@@ -92,20 +112,21 @@ struct Unchecked {
     steps: u32,
     learning_rate: f64,
     recipe: Recipe,
+    choices: Map<String, Value>,
 }
 
 impl Default for Unchecked {
     fn default() -> Self {
-        let Parameters { steps, learning_rate, recipe } = Parameters::default();
-        Self { steps, learning_rate, recipe }
+        let Parameters { steps, learning_rate, recipe, .. } = Parameters::default();
+        Self { steps, learning_rate, recipe, choices: Map::new() }
     }
 }
 
 impl TryFrom<Unchecked> for Parameters {
     type Error = ParametersError;
 
-    fn try_from(Unchecked { steps, learning_rate, recipe }: Unchecked) -> Result<Self, ParametersError> {
-        Self { steps, learning_rate, recipe }.checked()
+    fn try_from(Unchecked { steps, learning_rate, recipe, choices }: Unchecked) -> Result<Self, ParametersError> {
+        Self { steps, learning_rate, recipe, choices: Choices::of(recipe).with(&choices)? }.checked()
     }
 }
 
@@ -120,6 +141,16 @@ mod tests {
     }
 
     #[test]
+    fn a_recipe_is_taken_whole_but_for_the_choices_named() {
+        let json = r#"{"recipe": "published_code", "choices": {"padding": "excluded"}}"#;
+        let parameters: Parameters = serde_json::from_str(json).expect("valid");
+        let choices = Choices { padding: crate::Padding::Excluded, ..Choices::of(Recipe::PublishedCode) };
+        assert_eq!(parameters, Parameters { choices, ..Parameters::of(Recipe::PublishedCode) });
+        let written = serde_json::to_string(&parameters).expect("serialises");
+        assert_eq!(serde_json::from_str::<Parameters>(&written).expect("valid"), parameters);
+    }
+
+    #[test]
     fn refuses_what_no_run_can_use() {
         for (json, part) in [
             (r#"{"steps": 0}"#, "steps is 0"),
@@ -128,6 +159,7 @@ mod tests {
             (r#"{"learning_rate": -1e-5}"#, "learning_rate"),
             (r#"{"recipe": "papre"}"#, "papre"),
             (r#"{"step": 100}"#, "step"),
+            (r#"{"choices": {"padding": "some"}}"#, "included"),
         ] {
             let error = serde_json::from_str::<Parameters>(json).expect_err(json).to_string();
             assert!(error.contains(part), "{json}: {error}");

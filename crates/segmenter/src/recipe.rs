@@ -26,7 +26,7 @@ impl Choices {
     /// What a recipe's name stands for.
     pub fn of(recipe: Recipe) -> Self {
         match recipe {
-            Recipe::Paper => Self::PAPER,
+            Recipe::Paper | Recipe::PublishedCode => Self::PAPER,
         }
     }
 }

@@ -67,7 +67,7 @@ impl From<ledger::JobResult> for types::JobResult {
 }
 
 impl From<request::Parameters> for types::Parameters {
-    fn from(request::Parameters { steps, learning_rate, recipe }: request::Parameters) -> Self {
+    fn from(request::Parameters { steps, learning_rate, recipe, .. }: request::Parameters) -> Self {
         Self { steps, learning_rate, recipe: recipe.to_string() }
     }
 }
