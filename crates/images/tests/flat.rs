@@ -5,8 +5,16 @@
 use std::io::Cursor;
 
 use image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Luma, Rgb, RgbImage, Rgba};
+use images::{DecodedImage, ImageError, ImageLimits};
 use proptest::prelude::*;
-use segmenter::{DecodedImage, ImageError, ImageLimits, decode_image};
+use request::{View, Window};
+use tiff::{
+    encoder::{
+        TiffEncoder, TiffValue,
+        colortype::{ColorType, Gray8, Gray32, Gray32Float, Gray64Float, GrayI8, GrayI16, GrayI32},
+    },
+    tags::Tag,
+};
 
 fn encode(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
@@ -15,7 +23,7 @@ fn encode(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
 }
 
 fn decode(bytes: &[u8]) -> Result<DecodedImage, ImageError> {
-    decode_image(bytes, &ImageLimits::default())
+    images::decode(bytes, &View::default(), &ImageLimits::default())
 }
 
 fn refusal(bytes: &[u8]) -> String {
@@ -135,35 +143,101 @@ fn refuses_a_header_that_promises_too_many_pixels() {
         );
     }
     let limits = ImageLimits { pixels: 127, ..ImageLimits::default() };
-    let error = decode_image(&encode(colours(), ImageFormat::Jpeg), &limits).unwrap_err();
+    let error = images::decode(&encode(colours(), ImageFormat::Jpeg), &View::default(), &limits).unwrap_err();
     assert_eq!(error, ImageError::TooManyPixels { width: 16, height: 8, limit: 127 });
 }
 
 #[test]
 fn refuses_too_many_bytes_without_looking_at_them() {
     let limits = ImageLimits { bytes: 10, ..ImageLimits::default() };
-    let error = decode_image(&[0; 11], &limits).unwrap_err().to_string();
+    let error = images::decode(&[0; 11], &View::default(), &limits).unwrap_err().to_string();
     assert_eq!(error, "the image has 11 bytes, expected at most 10; crop it or compress it");
 }
 
 #[test]
 fn says_what_bytes_are_not_an_image() {
     assert_eq!(refusal(b""), "the image is empty (0 bytes); upload it again");
-    assert!(refusal(b"<Error><Code>NoSuchKey</Code></Error>").contains("no known format; expected PNG, JPEG or TIFF"));
+    assert!(
+        refusal(b"<Error><Code>NoSuchKey</Code></Error>")
+            .contains("no known format; expected PNG, JPEG, TIFF, BMP, NIfTI or DICOM")
+    );
     assert!(refusal(b"GIF89a\x01\0\x01\0").contains("image/gif"));
-    assert!(refusal(&[&[0; 128][..], b"DICM"].concat()).contains("DICOM; export the slice with its window applied"));
+}
+
+#[test]
+fn shows_floating_point_colour_between_its_least_and_greatest_value() {
+    let floats = ImageBuffer::from_fn(3, 3, |x, _| Rgb([0.25_f32 * x as f32, 0.5, 0.0]));
+    let decoded = decode(&encode(DynamicImage::from(floats), ImageFormat::Tiff)).unwrap().rgb;
+    assert_eq!(decoded.get_pixel(2, 0), &Rgb([255, 255, 0]));
+    assert_eq!(decoded.get_pixel(1, 0), &Rgb([128, 255, 0]));
+}
+
+/// A grey TIFF of these samples.
+fn tiff_of<C: ColorType<Inner: Clone>>(width: u32, values: &[C::Inner]) -> Vec<u8>
+where
+    [C::Inner]: TiffValue,
+{
+    let mut bytes = Cursor::new(Vec::new());
+    TiffEncoder::new(&mut bytes).unwrap().write_image::<C>(width, values.len() as u32 / width, values).unwrap();
+    bytes.into_inner()
+}
+
+#[test]
+fn reads_grey_tiffs_of_any_numbers() {
+    for bytes in [
+        tiff_of::<GrayI8>(3, &[-100, 0, 100]),
+        tiff_of::<GrayI16>(3, &[-1_000, 0, 1_000]),
+        tiff_of::<GrayI32>(3, &[-100_000, 0, 100_000]),
+        tiff_of::<Gray32>(3, &[100_000, 200_000, 300_000]),
+        tiff_of::<Gray32Float>(3, &[-0.5, 0.0, 0.5]),
+        tiff_of::<Gray64Float>(3, &[-0.5, 0.0, 0.5]),
+    ] {
+        let decoded = decode(&bytes).unwrap().rgb;
+        assert_eq!(decoded.as_raw()[..], [0, 0, 0, 128, 128, 128, 255, 255, 255]);
+    }
 }
 
 #[test]
 fn refuses_pixels_it_would_misread() {
-    let floats = ImageBuffer::from_pixel(3, 3, Rgb([0.5_f32, 0.5, 0.5]));
-    let error = refusal(&encode(DynamicImage::from(floats), ImageFormat::Tiff));
-    assert!(error.contains("this tiff cannot be read") && error.contains("convert it"), "{error}");
+    let mut bytes = Cursor::new(Vec::new());
+    let mut encoder = TiffEncoder::new(&mut bytes).unwrap();
+    let mut image = encoder.new_image::<Gray8>(2, 1).unwrap();
+    image.encoder().write_tag(Tag::PhotometricInterpretation, 3_u16).unwrap();
+    image.encoder().write_tag(Tag::ColorMap, &[0_u16; 768][..]).unwrap();
+    image.write_data(&[7, 0]).unwrap();
+    let error = refusal(&bytes.into_inner());
+    assert!(error.contains("this tiff cannot be read") && error.contains("Palette") && error.contains("convert it"), "{error}");
+}
+
+#[test]
+fn reads_a_bmp() {
+    let decoded = decode(&encode(colours(), ImageFormat::Bmp)).unwrap();
+    assert_eq!((decoded.rgb, decoded.format), (colours(), "bmp"));
+    let grey = GrayImage::from_fn(5, 3, |x, y| Luma([(x * 50 + y) as u8]));
+    assert_eq!(decode(&encode(grey.clone(), ImageFormat::Bmp)).unwrap().rgb, DynamicImage::from(grey).into_rgb8());
+}
+
+#[test]
+fn a_window_decides_what_is_black_and_white_in_any_depth() {
+    let view = View { window: Some(Window::new(100.0, 100.0).unwrap()), slice: None };
+    let shallow = GrayImage::from_raw(3, 1, vec![50, 100, 150]).unwrap();
+    let deep = ImageBuffer::<Luma<u16>, _>::from_raw(3, 1, vec![50, 100, 150]).unwrap();
+    for bytes in [encode(shallow, ImageFormat::Png), encode(deep, ImageFormat::Png), tiff_of::<GrayI16>(3, &[50, 100, 150])] {
+        let decoded = images::decode(&bytes, &view, &ImageLimits::default()).unwrap().rgb;
+        assert_eq!(decoded.as_raw()[..], [0, 0, 0, 128, 128, 128, 255, 255, 255]);
+    }
+}
+
+#[test]
+fn refuses_a_slice_of_a_flat_image() {
+    let view = View { slice: Some(0), window: None };
+    let error = images::decode(&encode(colours(), ImageFormat::Png), &view, &ImageLimits::default()).unwrap_err().to_string();
+    assert_eq!(error, "slice 0 is asked of a png, which has no slices; leave slice out");
 }
 
 #[test]
 fn says_of_a_truncated_image_that_it_is_cut_short() {
-    for format in [ImageFormat::Png, ImageFormat::Tiff] {
+    for format in [ImageFormat::Png, ImageFormat::Tiff, ImageFormat::Bmp] {
         let whole = encode(colours(), format);
         for length in [12, 40, whole.len() / 2, whole.len() - 20] {
             let error = refusal(&whole[..length]);
@@ -182,7 +256,7 @@ proptest! {
 
     #[test]
     fn survives_any_damage_to_an_image(
-        format in prop::sample::select(vec![ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Tiff]),
+        format in prop::sample::select(vec![ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Tiff, ImageFormat::Bmp]),
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
     ) {
         let mut bytes = encode(colours(), format);
@@ -191,7 +265,7 @@ proptest! {
             bytes[place] = byte;
         }
         let limits = ImageLimits { pixels: 1_000_000, ..ImageLimits::default() };
-        if let Ok(decoded) = decode_image(&bytes, &limits) {
+        if let Ok(decoded) = images::decode(&bytes, &View::default(), &limits) {
             prop_assert!(decoded.rgb.width() > 0 && decoded.rgb.height() > 0);
         }
     }
