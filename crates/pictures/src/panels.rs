@@ -5,11 +5,11 @@ use image::{
 
 use crate::text::{CHARACTER, cut, write};
 
-const PAPER: Rgb<u8> = Rgb([255, 255, 255]);
-const INK: Rgb<u8> = Rgb([20, 20, 20]);
+pub(crate) const PAPER: Rgb<u8> = Rgb([255, 255, 255]);
+pub(crate) const INK: Rgb<u8> = Rgb([20, 20, 20]);
 
 /// The space around and between panels, in pixels.
-const MARGIN: u32 = 12;
+pub(crate) const MARGIN: u32 = 12;
 
 /// Text is twice the font's size in captions where there is room, three times in titles.
 const CAPTION_SCALE: u32 = 2;
@@ -30,7 +30,7 @@ pub struct Panel {
 /// The panels side by side, scaled to one height in pixels (an extremely wide one to less), each with its caption above it.
 pub fn row(panels: &[Panel], height: u32) -> RgbImage {
     let height = height.max(1);
-    let pictures: Vec<RgbImage> = panels.iter().map(|panel| scaled(&panel.picture, height)).collect();
+    let pictures: Vec<RgbImage> = panels.iter().map(|panel| scaled(&panel.picture, height, height * WIDEST)).collect();
     let fits = |scale: u32| {
         let fit = |(panel, picture): (&Panel, &RgbImage)| panel.caption.chars().count() <= characters_in(picture.width(), scale);
         panels.iter().zip(&pictures).all(fit)
@@ -66,17 +66,18 @@ pub fn sheet(rows: &[(String, RgbImage)]) -> RgbImage {
     paper
 }
 
-fn characters_in(width: u32, scale: u32) -> usize {
+/// How many characters of this scale fit into so many pixels.
+pub(crate) fn characters_in(width: u32, scale: u32) -> usize {
     (width / (CHARACTER * scale)) as usize
 }
 
-/// The picture at this height, or lower where it would be wider than [`WIDEST`] heights.
-fn scaled(picture: &RgbImage, height: u32) -> RgbImage {
+/// The picture at this height, or lower where it would be wider than `widest`.
+pub(crate) fn scaled(picture: &RgbImage, height: u32, widest: u32) -> RgbImage {
     if picture.width() == 0 || picture.height() == 0 {
         return RgbImage::from_pixel(height, height, PAPER);
     }
     let by_height = f64::from(height) / f64::from(picture.height());
-    let by_width = f64::from(height * WIDEST) / f64::from(picture.width());
+    let by_width = f64::from(widest) / f64::from(picture.width());
     let side = |pixels: u32| ((f64::from(pixels) * by_height.min(by_width)).round() as u32).max(1);
     imageops::resize(picture, side(picture.width()), side(picture.height()), FilterType::Triangle)
 }
