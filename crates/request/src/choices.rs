@@ -58,8 +58,8 @@ pub enum Similarity {
 pub enum Region {
     /// Every similar token, wherever it lies: the paper's, for many objects of one kind.
     Everywhere,
-    /// Of these only the ones nearer in place to a positive point than the points' own spread suggests: not in the paper, for one
-    /// object among look-alikes.
+    /// The similar tokens within or about the convex hull of the positive points and nearer to one of them than to any negative one, gaps
+    /// closed: not in the paper, for one object among look-alikes, such as an organ. Wrong for many objects of one kind.
     NearPoints,
 }
 

@@ -69,6 +69,17 @@ pub enum SegmentError {
         /// As asked for.
         learning_rate: f64,
     },
+    /// The mask without a prompt says nothing before any step.
+    #[error(
+        "SAM's mask without a prompt is constant or not finite; check that the checkpoint is a trained SAM and the image is not blank"
+    )]
+    ConstantPrediction,
+    /// An embedding of another image, or one made for other choices.
+    #[error("the embedding does not fit the request: {reason}; embed this image with these choices")]
+    OtherEmbedding {
+        /// What differs.
+        reason: String,
+    },
     /// The progress callback said so.
     #[error("stopped after step {step} of {steps}")]
     Stopped {
@@ -100,6 +111,8 @@ impl SegmentError {
             | Self::Points(_)
             | Self::Parameters(_)
             | Self::ConstantSimilarity
+            | Self::ConstantPrediction
+            | Self::OtherEmbedding { .. }
             | Self::Diverged { .. } => false,
         }
     }

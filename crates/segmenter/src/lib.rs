@@ -2,29 +2,37 @@
 //! on that one image give the final one.
 //!
 //! The method is Shaharabany and Wolf, "Zero-Shot Medical Image Segmentation Based on Sparse Prompt Using Finetuned SAM" (MIDL 2024).
-//! [`Segmenter::segment`] is the whole of it; [`request::Recipe`] names the choices the paper leaves open.
+//! [`Segmenter::segment`] is the whole of it; [`request::Choices`] names what the paper leaves open, and [`Segmenter::answer`] gives the
+//! methods it is compared with as well.
 //!
 //! Everything here is synchronous and local: no network, no queue, no runtime. A [`Segmenter`] owns its model and is used by one
 //! thread at a time.
 
 mod adam;
 mod checkpoint;
+mod confidence;
 mod cuda;
+mod embedded;
 mod errors;
 mod finetune;
-mod image;
-mod recipe;
+mod grid;
+mod loss;
+mod region;
 pub mod sam;
-mod scores;
+mod sam_answers;
+mod segmentation;
 mod segmenter;
 mod similarity;
+mod super_clustering;
 mod upsample;
+mod warnings;
 
 pub use checkpoint::{Checkpoint, CheckpointError, sha256};
+pub use embedded::Embedded;
 pub use errors::{SegmentError, SegmenterError};
-pub use image::{DecodedImage, ImageError, ImageLimits, decode_image};
-pub use scores::{dice, iou};
-pub use segmenter::{Device, Seconds, Segmentation, Segmenter, StepReport, set_threads};
+pub use finetune::Step;
+pub use segmentation::{Seconds, Segmentation};
+pub use segmenter::{Device, Segmenter, set_threads};
 
 /// This crate's version, for receipts.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,16 +1,22 @@
 use std::{ops::ControlFlow, str::FromStr, time::Instant};
 
-use image::{GrayImage, RgbImage};
-use request::{Parameters, Points};
+use image::RgbImage;
+use request::{Choices, Method, Parameters, Points};
+use tch::{Kind, Tensor};
 
 use crate::{
-    Checkpoint, SegmentError, SegmenterError,
+    Checkpoint, Embedded, Seconds, SegmentError, Segmentation, SegmenterError, Step,
+    confidence::Verdict,
     cuda::first_cuda_device,
+    embedded::check_pixels,
     finetune::{Finetuned, finetune},
-    recipe::Choices,
-    sam::{Architecture, Extent, Sam, preprocess},
+    grid::{HALF, Part, SoftMask},
+    sam::{Architecture, Sam},
+    sam_answers::{sam_mask, sam_points, untuned},
     similarity::initial_mask,
-    upsample::{to_image, to_original_size},
+    super_clustering::super_clustering,
+    upsample::{Upsampled, to_image, to_original_size},
+    warnings::{NO_INITIAL_MASK, Unusable},
 };
 
 /// Where the model runs.
@@ -49,51 +55,6 @@ pub fn set_threads(threads: usize) {
     tch::set_num_threads(threads.clamp(1, 1_024) as i32);
 }
 
-/// What one fine-tuning step came to.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct StepReport {
-    /// Which step, from 1.
-    pub step: u32,
-    /// How many steps were asked for; fewer are run when the prediction becomes the initial mask exactly.
-    pub steps: u32,
-    /// BCE plus Dice of the prediction before this step's update.
-    pub loss: f64,
-    /// IoU with the initial mask of the prediction before this step's update.
-    pub iou: f64,
-}
-
-/// A segmented image.
-#[derive(Debug, Clone)]
-pub struct Segmentation {
-    /// The answer, 0 or 255, of the image's size.
-    pub mask: GrayImage,
-    /// The initial mask J, 0 or 255, on the grid of 4 x 4 pixels a token; it covers the padded square, not the image alone.
-    pub initial_mask: GrayImage,
-    /// Each step's loss. Shorter than the steps asked for where the prediction became J exactly; empty where J was no target.
-    pub losses: Vec<f64>,
-    /// Each step's IoU of the prediction with J, as long as `losses`.
-    pub ious: Vec<f64>,
-    /// The step whose prediction is the answer, from 1; 0 where no step was run and the answer is J.
-    pub best_step: u32,
-    /// That step's IoU with J; 1 where the answer is J.
-    pub iou: f64,
-    /// Where the time went.
-    pub seconds: Seconds,
-    /// What the user should know about this result.
-    pub warnings: Vec<String>,
-}
-
-/// Wall-clock times of one image, in seconds.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Seconds {
-    /// Resizing, the first forward pass and the initial mask.
-    pub embed: f64,
-    /// The steps.
-    pub finetune: f64,
-    /// The answer to the image's own size.
-    pub upsample: f64,
-}
-
 /// The model on its device. Owned by one thread at a time.
 pub struct Segmenter {
     sam: Sam,
@@ -120,90 +81,152 @@ impl Segmenter {
         &self.sam.architecture
     }
 
-    /// Segments one image: the initial mask J from the points, then the fine-tuning towards it, from the checkpoint's weights every time.
+    /// Restores the weights, preprocesses (once, or with [`request::Normalisation::Twice`] also a second time), one encoder forward
+    /// each.
+    pub fn embed(&mut self, image: &RgbImage, choices: &Choices) -> Result<Embedded, SegmentError> {
+        Embedded::new(&mut self.sam, image, choices)
+    }
+
+    /// One object by one method, on an image embedded with the same choices.
     ///
-    /// `progress` is called after each step; breaking ends with [`SegmentError::Stopped`]. Where J is empty or full within the image there is
-    /// nothing to fine-tune towards, and the answer is J with a warning.
+    /// The fine-tuning starts from the checkpoint's weights every time. The first one of an [`Embedded`] goes on from its forward pass and
+    /// frees it, later ones run their own. Where J is empty or full within the image there is nothing to fine-tune towards, and
+    /// the answer is J with a warning. `progress` is called in each step; breaking ends with [`SegmentError::Stopped`].
+    pub fn answer(
+        &mut self,
+        embedded: &mut Embedded,
+        image: &RgbImage,
+        points: &Points,
+        method: Method,
+        parameters: &Parameters,
+        progress: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
+    ) -> Result<Segmentation, SegmentError> {
+        let parameters = parameters.clone().checked()?;
+        embedded.check(image, &parameters.choices)?;
+        points.check_inside(image.width(), image.height())?;
+        let extent = embedded.extent;
+        let mut warnings = Vec::new();
+
+        let started = Instant::now();
+        let target = match initial_mask(&embedded.embedding, points, &extent, &parameters.choices) {
+            Err(SegmentError::ConstantSimilarity) if !builds_on_the_initial_mask(method) => {
+                warnings.push(NO_INITIAL_MASK.to_owned());
+                let side = 4 * self.sam.architecture.grid;
+                Tensor::f_zeros([1, 1, side, side], (Kind::Float, self.sam.device()))?
+            }
+            target => target?,
+        };
+        let initial_mask = to_image(&target.f_gt(HALF)?)?;
+        let unusable = Unusable::of(&initial_mask, &extent).filter(|_| builds_on_the_initial_mask(method));
+        warnings.extend(unusable.map(|unusable| unusable.warning(method)));
+        let embed = std::mem::take(&mut embedded.seconds) + started.elapsed().as_secs_f64();
+
+        let started = Instant::now();
+        let part = Part::that_counts(&extent, target.size4()?.3, parameters.choices.padding);
+        let mut clustered = None;
+        let found = if method == Method::Finetuned && unusable.is_none() {
+            let first_forward = embedded.forward_with_graph(&mut self.sam)?;
+            finetune(&mut self.sam, &embedded.pixels, first_forward, &target, &extent, &parameters, progress)?
+        } else {
+            let (sam, embedding) = (&self.sam, &embedded.sam_embedding);
+            let prediction = match method {
+                Method::Finetuned | Method::InitialMask => SoftMask { values: target.shallow_clone(), threshold: HALF },
+                Method::SamPoints => sam_points(sam, embedding, points, &extent, parameters.choices.sam_points)?,
+                Method::SamMask => sam_mask(sam, embedding, &target)?,
+                Method::Untuned => untuned(sam, embedding, part)?,
+                Method::SuperClustering => {
+                    let mask = clustered.insert(super_clustering(image, points));
+                    SoftMask::of_image(mask, &extent, target.size4()?.3, target.device())?
+                }
+            };
+            Finetuned::without_steps(prediction, &target, part)?
+        };
+        let Finetuned { prediction, best_step, best_iou, losses, ious } = found;
+        let finetune = started.elapsed().as_secs_f64();
+
+        let started = Instant::now();
+        let Upsampled { mask, undecided } = match clustered {
+            Some(mask) => Upsampled { mask, undecided: None },
+            None => to_original_size(&prediction, &extent, parameters.choices.upsampling)?,
+        };
+        let upsample = started.elapsed().as_secs_f64();
+
+        let verdict = Verdict::new(points, &mask);
+        warnings.extend(verdict.contradictions());
+        let (agreement, confidence) = (verdict.agreement(), verdict.confidence(best_iou));
+        let seconds = Seconds { embed, finetune, upsample };
+        Ok(Segmentation {
+            mask,
+            initial_mask,
+            losses,
+            ious,
+            best_step,
+            iou: best_iou,
+            undecided,
+            agreement,
+            confidence,
+            seconds,
+            warnings,
+        })
+    }
+
+    /// Embeds an image and fine-tunes for each of its objects: as many answers as objects, each the same as if it were alone.
     pub fn segment(
         &mut self,
         image: &RgbImage,
-        points: &Points,
+        objects: &[Points],
         parameters: &Parameters,
-        progress: &mut dyn FnMut(StepReport) -> ControlFlow<()>,
-    ) -> Result<Segmentation, SegmentError> {
-        let (width, height) = image.dimensions();
-        if width == 0 || height == 0 {
-            return Err(SegmentError::EmptyImage { width, height });
-        }
-        points.check_inside(width, height)?;
+        progress: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
+    ) -> Result<Vec<Segmentation>, SegmentError> {
+        check_pixels(image)?;
         let parameters = parameters.clone().checked()?;
-        let choices = Choices::of(parameters.recipe);
-        let extent = Extent::new(width, height, self.sam.architecture.image_size);
-
-        let started = Instant::now();
-        self.sam.encoder_parameters.restore()?;
-        let pixels = preprocess(image, &extent, self.sam.device())?;
-        let embedding = self.sam.image_encoder.forward(&pixels)?;
-        let target = initial_mask(&embedding, points, &extent, &choices)?;
-        let initial_mask = to_image(&target, choices.threshold)?;
-        let embed = started.elapsed();
-
-        let started = Instant::now();
-        let unusable = unusable_target(&initial_mask, &extent);
-        let Finetuned { prediction, best_step, best_iou, losses, ious } = match unusable {
-            Some(_) => Finetuned { prediction: target, best_step: 0, best_iou: 1.0, losses: vec![], ious: vec![] },
-            None => finetune(&mut self.sam, &pixels, embedding, &target, &parameters, progress)?,
-        };
-        let finetune = started.elapsed();
-
-        let started = Instant::now();
-        let mask = to_original_size(&prediction, &extent, choices.threshold)?;
-        let upsample = started.elapsed();
-
-        let seconds = Seconds { embed: embed.as_secs_f64(), finetune: finetune.as_secs_f64(), upsample: upsample.as_secs_f64() };
-        let warnings = unusable.map(str::to_owned).into_iter().collect();
-        Ok(Segmentation { mask, initial_mask, losses, ious, best_step, iou: best_iou, seconds, warnings })
+        for points in objects {
+            points.check_inside(image.width(), image.height())?;
+        }
+        let mut embedded = self.embed(image, &parameters.choices)?;
+        let answer = |points| self.answer(&mut embedded, image, points, Method::Finetuned, &parameters, progress);
+        objects.iter().map(answer).collect()
     }
 }
 
-/// Why the initial mask is nothing to fine-tune towards, looking only at the part of it that is not padding.
-fn unusable_target(initial_mask: &GrayImage, extent: &Extent) -> Option<&'static str> {
-    let side = i64::from(initial_mask.width());
-    let within = |pixels: i64| ((pixels * side + extent.image_size - 1) / extent.image_size) as usize;
-    let (width, height) = (within(extent.width), within(extent.height));
-    let mut pixels = initial_mask.rows().take(height).flat_map(|row| row.take(width)).map(|pixel| pixel.0[0] > 0);
-    let first = pixels.next()?;
-    match (first, pixels.all(|pixel| pixel == first)) {
-        (_, false) => None,
-        (false, true) => Some(
-            "the initial mask is empty: the negative points resemble everything at least as much as the positive ones do; \
-             the answer is this empty mask, not fine-tuned; check the points' labels or place them on clearer examples",
-        ),
-        (true, true) => Some(
-            "the initial mask is the whole image: everything resembles the positive points; \
-             the answer is this full mask, not fine-tuned; add negative points on the background",
-        ),
+/// Whether without an initial mask there is no answer.
+fn builds_on_the_initial_mask(method: Method) -> bool {
+    match method {
+        Method::SamMask | Method::InitialMask | Method::Finetuned => true,
+        Method::SamPoints | Method::SuperClustering | Method::Untuned => false,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
-    fn verdict(foreground: impl Fn(u32, u32) -> bool) -> Option<&'static str> {
-        // The image is the upper half of the square.
-        let mask = GrayImage::from_fn(16, 16, |x, y| image::Luma([if foreground(x, y) { 255 } else { 0 }]));
-        unusable_target(&mask, &Extent::new(200, 100, 64))
-    }
-
     #[test]
-    fn an_initial_mask_that_says_nothing_within_the_image_is_no_target() {
-        assert!(verdict(|_, _| false).unwrap().contains("empty"));
-        assert!(verdict(|_, _| true).unwrap().contains("whole image"));
-        assert!(verdict(|_, y| y < 8).unwrap().contains("whole image"), "the padding does not count");
-        assert!(verdict(|_, y| y >= 8).unwrap().contains("empty"), "the padding does not count");
-        assert_eq!(verdict(|x, y| (x, y) == (15, 7)), None);
-        assert_eq!(verdict(|x, y| (x, y) != (0, 0)), None);
+    fn where_the_image_is_the_same_everywhere_only_methods_that_need_j_refuse() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/tall.safetensors");
+        let mut segmenter = Segmenter::new(&Checkpoint::read(&path).unwrap(), Device::Cpu).unwrap();
+        let image = RgbImage::from_fn(40, 30, |x, y| image::Rgb([4 * x as u8, 8 * y as u8, 90]));
+        let parameters = Parameters::default();
+        let mut embedded = segmenter.embed(&image, &parameters.choices).unwrap();
+        embedded.embedding = embedded.embedding.ones_like();
+        let points = "10,10,1;30,20,0".parse().unwrap();
+        for method in Method::ALL {
+            let mut to_the_end = |_: Step<'_>| ControlFlow::Continue(());
+            let found = segmenter.answer(&mut embedded, &image, &points, method, &parameters, &mut to_the_end);
+            match found {
+                Ok(found) => {
+                    assert!(!builds_on_the_initial_mask(method), "{method}");
+                    assert_eq!(found.mask.dimensions(), (40, 30), "{method}");
+                    assert_eq!(found.warnings[0], NO_INITIAL_MASK, "{method}");
+                }
+                Err(error) => {
+                    assert!(builds_on_the_initial_mask(method), "{method}");
+                    assert!(matches!(error, SegmentError::ConstantSimilarity) && !error.is_transient(), "{method}: {error}");
+                }
+            }
+        }
     }
 
     #[test]

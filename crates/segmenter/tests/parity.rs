@@ -100,11 +100,12 @@ fn compare_five_steps(case: &str, checkpoint: &str) {
     let points = Points::new(expected.points()).unwrap();
     let mut reports = Vec::new();
     let found = segmenter
-        .segment(&expected.image(), &points, &parameters, &mut |report| {
-            reports.push(report);
+        .segment(&expected.image(), &[points], &parameters, &mut |report| {
+            reports.push((report.step, report.loss, report.iou));
             ControlFlow::Continue(())
         })
-        .unwrap();
+        .unwrap()
+        .remove(0);
 
     assert_eq!(binary(&found.initial_mask), expected.bytes("initial_mask"), "J is the same");
     assert!(
@@ -121,9 +122,9 @@ fn compare_five_steps(case: &str, checkpoint: &str) {
     assert_eq!(binary(&found.mask), expected.bytes("mask"), "the final mask is the same");
     assert_eq!(found.mask.dimensions(), expected.image().dimensions());
 
-    assert_eq!(reports.iter().map(|report| report.step).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
-    assert_eq!(reports.iter().map(|report| report.loss).collect::<Vec<_>>(), found.losses);
-    assert_eq!(reports.iter().map(|report| report.iou).collect::<Vec<_>>(), found.ious);
+    assert_eq!(reports.iter().map(|report| report.0).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    assert_eq!(reports.iter().map(|report| report.1).collect::<Vec<_>>(), found.losses);
+    assert_eq!(reports.iter().map(|report| report.2).collect::<Vec<_>>(), found.ious);
 }
 
 fn binary(mask: &GrayImage) -> Vec<u8> {

@@ -1,5 +1,7 @@
-//! Reading a checkpoint: safetensors, or the zip of pickle and raw numbers that `torch.save` writes.
+//! Reading a checkpoint: safetensors, or the zip of pickle and raw numbers that `torch.save` writes; with the official names or
+//! those of Hugging Face's transformers.
 
+mod huggingface;
 mod pickle;
 mod pth;
 mod safetensors;
@@ -85,10 +87,11 @@ impl Checkpoint {
             Ok(Format::Pth) => pth::read(&bytes),
             Err(what) => return Err(CheckpointError::UnknownFormat { path: path.into(), what }),
         };
-        let tensors = tensors.and_then(check_finite).map_err(|refusal| match refusal {
-            Refusal::Damaged(reason) => CheckpointError::Damaged { path: path.into(), reason },
-            Refusal::Unsupported(what) => CheckpointError::Unsupported { path: path.into(), what },
-        })?;
+        let tensors =
+            tensors.and_then(huggingface::with_official_names).and_then(check_finite).map_err(|refusal| match refusal {
+                Refusal::Damaged(reason) => CheckpointError::Damaged { path: path.into(), reason },
+                Refusal::Unsupported(what) => CheckpointError::Unsupported { path: path.into(), what },
+            })?;
         Ok(Self { path: path.into(), sha256: sha256(&bytes), tensors })
     }
 

@@ -25,7 +25,7 @@ pub use architecture::{Architecture, ArchitectureError};
 pub use image_encoder::ImageEncoder;
 pub use mask_decoder::{MaskDecoder, Masks};
 pub use parameters::EncoderParameters;
-pub use preprocess::{Extent, preprocess};
+pub use preprocess::{Extent, normalise, preprocess};
 pub use prompt_encoder::{PointPrompt, PromptEncoder, Prompts};
 
 pub(crate) use layers::Tensors;

@@ -13,6 +13,8 @@ pub struct EncoderParameters {
     pretrained: Tensor,
     /// What the encoder reads. [P]
     values: Tensor,
+    /// Grows whenever `values` may have changed.
+    version: u64,
     /// Views into `values` by the checkpoint's names, each a leaf that gradients are taken for.
     views: Tensors,
 }
@@ -32,7 +34,7 @@ impl EncoderParameters {
             views.insert(name.clone(), view.f_set_requires_grad(true)?);
             start += length;
         }
-        Ok(Self { pretrained, values, views })
+        Ok(Self { pretrained, values, version: 0, views })
     }
 
     pub(super) fn weights(&self) -> Weights<'_> {
@@ -41,12 +43,19 @@ impl EncoderParameters {
 
     /// Puts the checkpoint's weights back, bit for bit.
     pub fn restore(&mut self) -> Result<()> {
+        self.version += 1;
         no_grad(|| self.values.f_copy_(&self.pretrained))
     }
 
     /// All parameters as one vector, which the optimiser changes in place. `[P]`
     pub fn values_mut(&mut self) -> &mut Tensor {
+        self.version += 1;
         &mut self.values
+    }
+
+    /// The same number as before means the same values: a forward pass's graph is of use only as long.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// The gradient of a scalar with respect to all parameters, in the order of the values. `[P]`

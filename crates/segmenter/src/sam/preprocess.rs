@@ -52,9 +52,29 @@ pub fn preprocess(image: &RgbImage, extent: &Extent, device: Device) -> Result<T
         .f_to_kind(Kind::Float)?
         .f_contiguous()?; // [1, 3, H, W]
     let resized = pixels.f_internal_upsample_bilinear2d_aa([extent.height, extent.width], false, None, None)?; // [1, 3, h, w]
-    let channels = |values: [f32; 3]| Tensor::f_from_slice(&values)?.f_view([1, 3, 1, 1])?.f_to_device(device);
-    let normalised = resized.f_sub(&channels(PIXEL_MEAN)?)?.f_div(&channels(PIXEL_STD)?)?;
-    normalised
+    normalise(&resized)?
         .f_constant_pad_nd([0, extent.image_size - extent.width, 0, extent.image_size - extent.height])? // [1, 3, S, S]
         .f_to_kind(KIND)
+}
+
+/// To mean 0 and standard deviation 1 over SAM's training images; of what [`preprocess`] gives, the published code's second time, which
+/// takes the padding along. [1, 3, H, W] -> [1, 3, H, W]
+pub fn normalise(pixels: &Tensor) -> Result<Tensor> {
+    let channels = |values: [f32; 3]| Tensor::f_from_slice(&values)?.f_view([1, 3, 1, 1])?.f_to_device(pixels.device());
+    pixels.f_sub(&channels(PIXEL_MEAN)?)?.f_div(&channels(PIXEL_STD)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn normalised_twice_the_padding_is_no_longer_zero() {
+        let image = RgbImage::from_pixel(4, 2, image::Rgb([200, 100, 50]));
+        let twice = normalise(&preprocess(&image, &Extent::new(4, 2, 8), Device::Cpu).unwrap()).unwrap();
+        let at = |channel, row| twice.double_value(&[0, channel, row, 3]);
+        assert!((at(0, 0) - ((200.0 - 123.675) / 58.395 - 123.675) / 58.395).abs() < 1e-5);
+        assert!((at(2, 3) - ((50.0 - 103.53) / 57.375 - 103.53) / 57.375).abs() < 1e-5);
+        assert!((at(1, 4) - (0.0 - 116.28) / 57.12).abs() < 1e-5, "the padding");
+    }
 }
