@@ -1,13 +1,17 @@
 //! The command line and the environment, typed and checked whole before anything starts.
 
+mod evaluate;
+
 use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use anyhow::ensure;
 use clap::{Args, Parser, Subcommand};
 use ledger::Lease;
-use request::{Parameters, Points, Recipe, S3Uri};
+use request::{MAX_OBJECTS, Object, Parameters, PointsError, Recipe, S3Uri, View, Window};
 use segmenter::Device;
 use telemetry::LogFormat;
+
+pub use self::evaluate::EvaluateArgs;
 
 /// Segments images from a few dots, by fine-tuning SAM on each.
 #[derive(Debug, Parser)]
@@ -23,6 +27,8 @@ pub struct Cli {
 pub enum Command {
     /// Segment one local image, with no server.
     Segment(SegmentArgs),
+    /// Compare methods on a data set of known truth, with no server.
+    Evaluate(EvaluateArgs),
     /// Work on a pool's jobs until told to stop.
     Run(RunArgs),
 }
@@ -47,14 +53,20 @@ pub struct SegmentArgs {
     /// Which model, and where it runs.
     #[command(flatten)]
     pub model: ModelArgs,
-    /// The image: PNG, JPEG or TIFF.
+    /// The image: PNG, JPEG, TIFF, BMP, NIfTI or DICOM.
     #[arg(long, value_name = "FILE")]
     pub image: PathBuf,
+    /// Which axial slice of a volume, counted from 0.
+    #[arg(long, value_name = "N")]
+    slice: Option<u32>,
+    /// Which values are shown; for CT in Hounsfield units, soft tissue is 40,400.
+    #[arg(long, value_name = "CENTRE,WIDTH", allow_hyphen_values = true, value_parser = window)]
+    window: Option<Window>,
     /// The dots, in pixels of the image from its upper left corner: "x,y,1" for foreground, "x,y,0" for background,
-    /// separated by semicolons.
+    /// separated by semicolons. Given several times, each is an object of its own with a mask of its own.
     // Parsed by us and not by clap, whose message would repeat a text of any length.
-    #[arg(long, value_name = "POINTS", allow_hyphen_values = true)]
-    points: String,
+    #[arg(long, value_name = "POINTS", allow_hyphen_values = true, required = true)]
+    points: Vec<String>,
     /// Fine-tuning steps.
     #[arg(long, default_value_t = Parameters::default().steps)]
     steps: u32,
@@ -73,9 +85,20 @@ pub struct SegmentArgs {
 }
 
 impl SegmentArgs {
-    /// The dots.
-    pub fn points(&self) -> anyhow::Result<Points> {
-        self.points.parse().map_err(|error| anyhow::anyhow!("--points: {error}"))
+    /// Each object with its dots.
+    pub fn objects(&self) -> anyhow::Result<Vec<Object>> {
+        let count = self.points.len();
+        ensure!(count <= MAX_OBJECTS, "--points: {count} objects, expected at most {MAX_OBJECTS}");
+        let object = |text: &String| match text.parse() {
+            Ok(points) => Ok(Object { id: None, points }),
+            Err(error) => Err(anyhow::anyhow!("--points: {}", error as PointsError)),
+        };
+        self.points.iter().map(object).collect()
+    }
+
+    /// What of the file becomes the picture.
+    pub fn view(&self) -> View {
+        View { slice: self.slice, window: self.window }
     }
 
     /// How to segment.
@@ -143,6 +166,12 @@ impl RunArgs {
         broker::check_url(&self.amqp_url)?;
         Ok(())
     }
+}
+
+fn window(text: &str) -> Result<Window, String> {
+    let (centre, width) = text.split_once(',').ok_or("expected two numbers, CENTRE,WIDTH")?;
+    let number = |text: &str| text.trim().parse::<f64>().map_err(|_| "expected two numbers, CENTRE,WIDTH".to_owned());
+    Window::new(number(centre)?, number(width)?).map_err(|error| error.to_string())
 }
 
 fn seconds_or_none(text: &str) -> Result<Duration, String> {

@@ -2,9 +2,12 @@
 
 use std::{any::Any, fmt};
 
+use evaluation::datasets::DatasetError;
+use images::ImageError;
 use ledger::{ErrorClass, LedgerError};
 use objects::ObjectsError;
-use segmenter::{ImageError, SegmentError};
+use request::PointsError;
+use segmenter::SegmentError;
 
 /// Why a job has no masks. [`JobError::class`] alone decides what happens to the job.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +21,20 @@ pub enum JobError {
     /// The method refused the image or its points, or libtorch failed.
     #[error("cannot segment the image: {0}")]
     Segment(#[from] SegmentError),
+    /// A dot outside the image.
+    #[error("cannot segment the image: {object}{source}")]
+    Points {
+        /// Which object, where there are several: `object 2: `.
+        object: String,
+        /// Which dot.
+        source: PointsError,
+    },
+    /// The truth could not be had from the object store.
+    #[error("cannot fetch the truth: {0}")]
+    FetchTruth(#[source] ObjectsError),
+    /// The truth is none, or does not fit the image.
+    #[error("cannot evaluate: {0}")]
+    Truth(#[from] DatasetError),
     /// A panic, caught. The model is built anew for the next job.
     #[error("the worker crashed on this image at the stage {stage}: {reason}")]
     Crashed {
@@ -51,9 +68,9 @@ impl JobError {
     pub fn class(&self) -> ErrorClass {
         let is_transient = match self {
             Self::Shutdown => return ErrorClass::Shutdown,
-            Self::Fetch(error) => error.is_transient(),
+            Self::Fetch(error) | Self::FetchTruth(error) => error.is_transient(),
             Self::Segment(error) => error.is_transient(),
-            Self::Decode(_) | Self::Encode { .. } | Self::Record(_) => false,
+            Self::Decode(_) | Self::Points { .. } | Self::Truth(_) | Self::Encode { .. } | Self::Record(_) => false,
             // Where masks go is the worker's setting and nothing that the job could have wrong.
             Self::Store(_) | Self::Crashed { .. } | Self::ModelGone => true,
         };
@@ -65,7 +82,9 @@ impl JobError {
         match self {
             Self::Fetch(_) => "fetch",
             Self::Decode(_) => "decode",
-            Self::Segment(_) => "segment",
+            Self::Segment(_) | Self::Points { .. } => "segment",
+            Self::FetchTruth(_) => "fetch_truth",
+            Self::Truth(_) => "truth",
             Self::Crashed { stage, .. } => stage,
             Self::ModelGone => "model",
             Self::Encode { .. } => "encode",

@@ -5,23 +5,19 @@ use std::{
     time::Instant,
 };
 
-use bytes::Bytes;
-use futures_util::future::try_join_all;
-use ledger::{Artifact, ClaimedJob, ErrorClass, Finalised, JobFailure, JobResult, Lease, Ledger};
+use ledger::{ClaimedJob, ErrorClass, Finalised, JobFailure, JobResult, Ledger};
 use objects::Objects;
-use segmenter::{DecodedImage, Device, ImageLimits, SegmentError, Segmentation, decode_image, sha256};
+use segmenter::Device;
 use telemetry::{Health, Outage};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    artifacts::{self, ArtifactFile},
     cli::MasksRoot,
-    errors::{JobError, panic_message},
+    errors::JobError,
     lease::{HeldLease, Timing},
     metrics::{Metrics, Stage},
-    model::{Answer, Model, Work},
-    receipt::{ImageFacts, JobIdentity, Receipt, StageSeconds, VERSION},
+    model::Model,
 };
 
 /// What all jobs of this worker share.
@@ -168,56 +164,6 @@ impl Worker {
         outcome
     }
 
-    /// The work itself, which writes nothing to the ledger.
-    async fn work(&self, job: &ClaimedJob, stop: &CancellationToken) -> Result<JobResult, JobError> {
-        let started = Instant::now();
-        let limits = ImageLimits::default();
-
-        // 1. Fetch the image.
-        let (bytes, fetch) = timed(self.objects.get(&job.image, limits.bytes as u64)).await;
-        let bytes = bytes.map_err(JobError::Fetch)?;
-        self.metrics.record_stage(Stage::Fetch, fetch);
-
-        // 2. Decode it. Points outside it are found here, before the job waits for the model.
-        let turn = Arc::clone(&self.decoding).acquire_owned().await.expect("nobody closes it");
-        let decoding = off_runtime("decode", move || {
-            // Goes with the work, which nothing stops where the job is given up meanwhile.
-            let _turn = turn;
-            decode_image(&bytes, &limits)
-        });
-        let (image, decode) = timed(decoding).await;
-        let DecodedImage { rgb, sha256, format } = image??;
-        self.metrics.record_stage(Stage::Decode, decode);
-        job.points.check_inside(rgb.width(), rgb.height()).map_err(SegmentError::from)?;
-        let facts = ImageFacts { sha256, width: rgb.width(), height: rgb.height(), format };
-        let image = Arc::new(rgb);
-
-        // 3. Segment it, one image at a time.
-        let work = Work {
-            image: Arc::clone(&image),
-            points: job.points.clone(),
-            parameters: job.parameters.clone(),
-            stop: stop.clone(),
-        };
-        let Answer { segmentation, queue_seconds } = self.model.segment(work).await?;
-        self.metrics.record_stage(Stage::Queue, queue_seconds);
-        self.metrics.record_segmentation(&segmentation);
-
-        // 4. Encode the files.
-        let (iou, best_step) = (segmentation.iou, segmentation.best_step);
-        let seconds = StageSeconds { fetch: Some(fetch), decode, queue: Some(queue_seconds), ..segmentation.seconds.into() };
-        let mut receipt = self.receipt(job, facts, &segmentation, seconds);
-        let (files, encode) = timed(off_runtime("encode", move || artifacts::encode(&image, &segmentation, &mut receipt))).await;
-        let files = files?.map_err(|error| JobError::Encode { reason: format!("{error:#}") })?;
-        self.metrics.record_stage(Stage::Encode, encode);
-
-        // 5. Upload them. Only when all are there is the result offered to the ledger.
-        let (artifacts, upload) = timed(try_join_all(files.map(|file| self.upload(job, file)))).await;
-        let artifacts = artifacts?;
-        self.metrics.record_stage(Stage::Upload, upload);
-        Ok(JobResult { artifacts, iou, best_step: best_step as i32, seconds: started.elapsed().as_secs_f64() })
-    }
-
     /// The last word on the job: its result, its error, or that it is free again. Postgres may be away for a while: the word is
     /// kept as long as the lease could still be ours, and then dropped.
     async fn record(&self, lease: &HeldLease, worked: &mut Result<JobResult, JobError>) -> Outcome {
@@ -250,43 +196,4 @@ impl Worker {
             }
         }
     }
-
-    fn receipt(&self, job: &ClaimedJob, image: ImageFacts, segmentation: &Segmentation, seconds: StageSeconds) -> Receipt {
-        let Lease { job_id, batch_id, epoch, .. } = job.lease;
-        Receipt {
-            version: VERSION,
-            image,
-            checkpoint_sha256: self.checkpoint_sha256.clone(),
-            device: self.device.to_string(),
-            parameters: job.parameters.clone(),
-            points: job.points.clone(),
-            figures: segmentation.into(),
-            seconds,
-            job: Some(JobIdentity { id: job_id, batch_id, epoch, worker: self.name.clone() }),
-        }
-    }
-
-    async fn upload(&self, job: &ClaimedJob, file: ArtifactFile) -> Result<Artifact, JobError> {
-        let uri = self.masks.place(&job.lease, file.name());
-        let (kind, content_type) = (file.kind, file.content_type());
-        let bytes = Bytes::from(file.bytes);
-        let (sha256, size) = (sha256(&bytes), bytes.len() as u64);
-        self.objects.put(&uri, bytes, content_type).await.map_err(JobError::Store)?;
-        Ok(Artifact { kind, uri, sha256, bytes: size })
-    }
-}
-
-async fn timed<T>(future: impl Future<Output = T>) -> (T, f64) {
-    let started = Instant::now();
-    let output = future.await;
-    (output, started.elapsed().as_secs_f64())
-}
-
-/// For work that would hold up an async thread.
-async fn off_runtime<T: Send + 'static>(stage: &'static str, work: impl FnOnce() -> T + Send + 'static) -> Result<T, JobError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| {
-        // Never cancelled: only a panic ends it early.
-        let reason = error.try_into_panic().map_or_else(|error| error.to_string(), |panic| panic_message(panic.as_ref()));
-        JobError::Crashed { stage, reason }
-    })
 }

@@ -24,6 +24,8 @@ pub enum Stage {
     Finetune,
     /// The answer to the image's size.
     Upsample,
+    /// All methods of an evaluation.
+    Evaluate,
     /// The pictures to PNG.
     Encode,
     /// The files into the object store.
@@ -33,7 +35,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Claim,
         Self::Fetch,
         Self::Decode,
@@ -41,6 +43,7 @@ impl Stage {
         Self::Embed,
         Self::Finetune,
         Self::Upsample,
+        Self::Evaluate,
         Self::Encode,
         Self::Upload,
         Self::Finalise,
@@ -55,6 +58,7 @@ impl Stage {
             Self::Embed => "embed",
             Self::Finetune => "finetune",
             Self::Upsample => "upsample",
+            Self::Evaluate => "evaluate",
             Self::Encode => "encode",
             Self::Upload => "upload",
             Self::Finalise => "finalise",
@@ -137,7 +141,7 @@ impl Metrics {
         self.steps.inc();
     }
 
-    /// An image was segmented.
+    /// An object was segmented.
     pub fn record_segmentation(&self, segmentation: &Segmentation) {
         let seconds = segmentation.seconds;
         self.record_stage(Stage::Embed, seconds.embed);

@@ -11,44 +11,65 @@ use std::{
 };
 
 use anyhow::anyhow;
-use image::RgbImage;
-use request::{Parameters, Points};
-use segmenter::{Checkpoint, Device, SegmentError, Segmentation, Segmenter};
+use evaluation::Row;
+use image::{GrayImage, RgbImage};
+use request::{Evaluation, EvaluationDots, Parameters, Points};
+use segmenter::{Checkpoint, Device, SegmentError, Segmentation, Segmenter, Step};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     errors::{JobError, panic_message},
+    evaluate::score::{Plan, Prompts, Scored, score_image},
     metrics::Metrics,
 };
 
 /// How long the model may take to end its step and free its memory once nobody wants anything of it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// An image for the model.
-pub struct Work {
+/// An image with objects to segment.
+pub struct SegmentWork {
     /// The pixels, shared with whoever draws the overlay later.
     pub image: Arc<RgbImage>,
-    /// The dots.
-    pub points: Points,
+    /// Each object's dots.
+    pub objects: Vec<Points>,
     /// How to segment.
     pub parameters: Parameters,
-    /// Stops the fine-tuning at its next step.
-    pub stop: CancellationToken,
+}
+
+/// An image with a truth to compare methods by.
+pub struct EvaluateWork {
+    /// The pixels.
+    pub image: Arc<RgbImage>,
+    /// 255 where the object is, of the image's size.
+    pub truth: GrayImage,
+    /// The image's name among the others; with the seed it decides which points are drawn.
+    pub case: String,
+    /// What to compare.
+    pub evaluation: Evaluation,
+    /// How to segment.
+    pub parameters: Parameters,
 }
 
 /// What came of it.
-pub struct Answer {
-    /// The masks.
-    pub segmentation: Segmentation,
+pub struct Answer<T> {
+    /// The masks, or an evaluation's rows.
+    pub made: T,
     /// How long the image waited for the model, in seconds.
     pub queue_seconds: f64,
 }
 
-struct Command {
-    work: Work,
+enum Command {
+    Segment(SegmentWork, Asked<Vec<Segmentation>>),
+    Evaluate(EvaluateWork, Asked<Vec<Row>>),
+}
+
+/// Who asked, and since when.
+struct Asked<T> {
+    /// Ends the work at its next step.
+    stop: CancellationToken,
     sent_at: Instant,
-    reply: oneshot::Sender<Result<Answer, JobError>>,
+    reply: oneshot::Sender<Result<Answer<T>, JobError>>,
 }
 
 /// A handle on the model, whose thread ends when this is dropped.
@@ -101,10 +122,19 @@ impl Model {
         }
     }
 
-    /// Segments an image, after those sent before it. Dropping the future does not stop the model: `work.stop` does.
-    pub async fn segment(&self, work: Work) -> Result<Answer, JobError> {
+    /// Segments an image, after what was sent before it. Dropping the future does not stop the model: `stop` does.
+    pub async fn segment(&self, work: SegmentWork, stop: CancellationToken) -> Result<Answer<Vec<Segmentation>>, JobError> {
+        self.ask(stop, |asked| Command::Segment(work, asked)).await
+    }
+
+    /// Compares methods on an image, in the same way.
+    pub async fn evaluate(&self, work: EvaluateWork, stop: CancellationToken) -> Result<Answer<Vec<Row>>, JobError> {
+        self.ask(stop, |asked| Command::Evaluate(work, asked)).await
+    }
+
+    async fn ask<T>(&self, stop: CancellationToken, command: impl FnOnce(Asked<T>) -> Command) -> Result<Answer<T>, JobError> {
         let (reply, answer) = oneshot::channel();
-        let command = Command { work, sent_at: Instant::now(), reply };
+        let command = command(Asked { stop, sent_at: Instant::now(), reply });
         self.commands.send(command).await.map_err(|_| JobError::ModelGone)?;
         answer.await.map_err(|_| JobError::ModelGone)?
     }
@@ -115,10 +145,10 @@ impl Model {
     }
 }
 
-/// Why a model serves no longer.
+/// Whether a model can serve on.
 #[derive(PartialEq)]
 enum Served {
-    /// The worker wants nothing more.
+    /// The worker wants nothing more, or nothing went wrong.
     All,
     /// It failed: its weights may be half updated and the device's memory half freed.
     Broken,
@@ -131,35 +161,80 @@ fn build(checkpoint: &Checkpoint, device: Device) -> anyhow::Result<Segmenter> {
 
 /// Takes the model and drops it before it returns: two never stand on the device at once.
 fn serve(mut segmenter: Segmenter, inbox: &mut mpsc::Receiver<Command>, metrics: &Metrics) -> Served {
-    while let Some(Command { work, sent_at, reply }) = inbox.blocking_recv() {
-        if work.stop.is_cancelled() {
-            continue;
-        }
-        let queue_seconds = sent_at.elapsed().as_secs_f64();
-        let started = Instant::now();
-        let outcome = segment(&mut segmenter, &work, metrics);
-        metrics.record_model_busy(started.elapsed());
-        let is_broken = outcome.as_ref().is_err_and(is_the_models_fault);
-        // Who asked may have gone: its lease was lost or the worker is stopping.
-        drop(reply.send(outcome.map(|segmentation| Answer { segmentation, queue_seconds })));
-        if is_broken {
+    while let Some(command) = inbox.blocking_recv() {
+        let served = match command {
+            Command::Segment(work, asked) => asked.answer(metrics, |go_on| {
+                let SegmentWork { image, objects, parameters } = &work;
+                segmenter.segment(image, objects, parameters, &mut |_: Step<'_>| {
+                    metrics.record_step();
+                    go_on()
+                })
+            }),
+            Command::Evaluate(work, asked) => asked.answer(metrics, |go_on| evaluate(&mut segmenter, &work, metrics, go_on)),
+        };
+        if served == Served::Broken {
             return Served::Broken;
         }
     }
     Served::All
 }
 
-fn segment(segmenter: &mut Segmenter, work: &Work, metrics: &Metrics) -> Result<Segmentation, JobError> {
-    let Work { image, points, parameters, stop } = work;
-    let mut progress = |_| {
-        metrics.record_step();
-        if stop.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    };
-    // A panic leaves half changed what the caller then throws away: the segmenter.
-    match catch_unwind(AssertUnwindSafe(|| segmenter.segment(image, points, parameters, &mut progress))) {
-        Ok(outcome) => Ok(outcome?),
-        Err(panic) => Err(JobError::Crashed { stage: "model", reason: panic_message(panic.as_ref()) }),
+impl<T> Asked<T> {
+    /// Computes and replies. `compute` asks its argument now and then whether to go on.
+    fn answer(self, metrics: &Metrics, compute: impl FnOnce(&dyn Fn() -> ControlFlow<()>) -> Result<T, SegmentError>) -> Served {
+        let Self { stop, sent_at, reply } = self;
+        if stop.is_cancelled() {
+            return Served::All;
+        }
+        let queue_seconds = sent_at.elapsed().as_secs_f64();
+        let started = Instant::now();
+        let go_on = || if stop.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        // A panic leaves half changed what the caller then throws away: the segmenter.
+        let outcome = match catch_unwind(AssertUnwindSafe(|| compute(&go_on))) {
+            Ok(outcome) => outcome.map_err(JobError::from),
+            Err(panic) => Err(JobError::Crashed { stage: "model", reason: panic_message(panic.as_ref()) }),
+        };
+        metrics.record_model_busy(started.elapsed());
+        let is_broken = outcome.as_ref().is_err_and(is_the_models_fault);
+        // Who asked may have gone: its lease was lost or the worker is stopping.
+        drop(reply.send(outcome.map(|made| Answer { made, queue_seconds })));
+        if is_broken { Served::Broken } else { Served::All }
     }
+}
+
+fn evaluate(
+    segmenter: &mut Segmenter,
+    work: &EvaluateWork,
+    metrics: &Metrics,
+    go_on: &dyn Fn() -> ControlFlow<()>,
+) -> Result<Vec<Row>, SegmentError> {
+    let EvaluateWork { image, truth, case, evaluation, parameters } = work;
+    let settings;
+    let prompts = match &evaluation.dots {
+        EvaluationDots::Given(points) => Prompts::Given(points),
+        EvaluationDots::Drawn { setting, repeats, seed } => {
+            settings = [*setting];
+            Prompts::Random { settings: &settings, repeats: *repeats, seed: *seed }
+        }
+    };
+    let plan = Plan {
+        case,
+        group: evaluation.group.as_deref().unwrap_or_default(),
+        prompts,
+        methods: &evaluation.methods,
+        parameters,
+        is_done: &|_| false,
+    };
+    let mut rows = Vec::new();
+    let mut on_row = |_, scored: Scored<'_>| {
+        rows.push(scored.row);
+        go_on()
+    };
+    score_image(segmenter, image, truth, &plan, &mut on_row, &mut |_, _| {
+        metrics.record_step();
+        go_on()
+    })?;
+    Ok(rows)
 }
 
 fn is_the_models_fault(error: &JobError) -> bool {

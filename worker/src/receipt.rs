@@ -1,36 +1,79 @@
 //! What was done to which image with which model: enough to do it again and to trust it.
 
-use request::{Parameters, Points};
-use segmenter::{DecodedImage, Seconds, Segmentation};
+use images::DecodedImage;
+use ledger::Score;
+use request::{Object, Parameters, Points, View};
+use segmenter::{Seconds, Segmentation};
 use serde::Serialize;
 use uuid::Uuid;
 
 /// This program's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The content of `receipt.json`. It names no object, no user and nothing out of the image's own metadata.
+/// The content of `receipt.json`. It names no object of the store, no user and nothing out of the image's own metadata.
 #[derive(Debug, Clone, Serialize)]
 pub struct Receipt {
     /// The program's version.
     pub version: &'static str,
     /// The image it was made of.
     pub image: ImageFacts,
+    /// What of the file was the picture: slice and window, where they were asked for.
+    pub view: View,
     /// SHA-256 of the checkpoint's file.
     pub checkpoint_sha256: String,
     /// `cpu` or `cuda`.
     pub device: String,
-    /// Steps, learning rate and recipe.
+    /// Steps, learning rate, recipe and choices.
     pub parameters: Parameters,
-    /// The dots, `[x, y, label]` in the image's pixels.
-    pub points: Points,
-    /// What the method found.
-    #[serde(flatten)]
-    pub figures: Figures,
+    /// What was segmented; absent for an evaluation.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub objects: Vec<SegmentedObject>,
+    /// What was compared; absent where masks were made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evaluation: Option<Evaluated>,
     /// Wall-clock time by stage. The upload of this file is not in it, nor what comes after.
     pub seconds: StageSeconds,
     /// Which job it was; absent where there was none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job: Option<JobIdentity>,
+}
+
+/// An object and its mask.
+#[derive(Debug, Clone, Serialize)]
+pub struct SegmentedObject {
+    /// The user's own name for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The dots, `[x, y, label]` in the image's pixels.
+    pub points: Points,
+    /// What the method found.
+    #[serde(flatten)]
+    pub figures: Figures,
+}
+
+impl SegmentedObject {
+    /// An object as it was asked for, and what came of it.
+    pub fn new(object: &Object, segmentation: &Segmentation) -> Self {
+        Self { id: object.id.clone(), points: object.points.clone(), figures: segmentation.into() }
+    }
+}
+
+/// A comparison of methods with a truth.
+#[derive(Debug, Clone, Serialize)]
+pub struct Evaluated {
+    /// SHA-256 of the truth's file.
+    pub truth_sha256: String,
+    /// Which of its labels; absent for all but 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<u32>,
+    /// What the points were drawn by; absent where they were given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// The points, where they were given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub points: Option<Points>,
+    /// A row for each repeat and method.
+    pub rows: Vec<Score>,
 }
 
 /// The figures of one run of the method.
@@ -44,14 +87,19 @@ pub struct Figures {
     pub best_step: u32,
     /// That step's IoU with the initial mask.
     pub iou: f64,
+    /// The share of the dots on whose side the mask is.
+    pub agreement: f64,
+    /// How far a reviewer may trust the mask, 0 to 1.
+    pub confidence: f64,
     /// What the user should know about this result.
     pub warnings: Vec<String>,
 }
 
 impl From<&Segmentation> for Figures {
     fn from(segmentation: &Segmentation) -> Self {
-        let Segmentation { losses, ious, best_step, iou, warnings, .. } = segmentation;
-        Self { losses: losses.clone(), ious: ious.clone(), best_step: *best_step, iou: *iou, warnings: warnings.clone() }
+        let Segmentation { best_step, iou, agreement, confidence, .. } = *segmentation;
+        let Segmentation { losses, ious, warnings, .. } = segmentation.clone();
+        Self { losses, ious, best_step, iou, agreement, confidence, warnings }
     }
 }
 
@@ -64,7 +112,7 @@ pub struct ImageFacts {
     pub width: u32,
     /// Pixels.
     pub height: u32,
-    /// `png`, `jpeg` or `tiff`.
+    /// `png`, `jpeg`, `tiff`, `bmp`, `nifti` or `dicom`.
     pub format: &'static str,
 }
 
@@ -98,26 +146,34 @@ pub struct StageSeconds {
     /// Waiting for the model, which does one image at a time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue: Option<f64>,
-    /// The first forward pass and the initial mask.
-    pub embed: f64,
+    /// The first forward pass and the initial masks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embed: Option<f64>,
     /// The steps.
-    pub finetune: f64,
-    /// The answer to the image's size.
-    pub upsample: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finetune: Option<f64>,
+    /// The answers to the image's size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upsample: Option<f64>,
+    /// All methods of an evaluation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evaluate: Option<f64>,
     /// The pictures to PNG.
     pub encode: f64,
 }
 
-impl From<Seconds> for StageSeconds {
-    fn from(Seconds { embed, finetune, upsample }: Seconds) -> Self {
-        Self { embed, finetune, upsample, ..Self::default() }
-    }
-}
-
 impl StageSeconds {
+    /// What the model took for all objects of an image.
+    pub fn of_model(segmentations: &[Segmentation]) -> Self {
+        let sum = |of: fn(&Seconds) -> f64| Some(segmentations.iter().map(|segmentation| of(&segmentation.seconds)).sum());
+        let (embed, finetune) = (sum(|seconds| seconds.embed), sum(|seconds| seconds.finetune));
+        Self { embed, finetune, upsample: sum(|seconds| seconds.upsample), ..Self::default() }
+    }
+
     /// All stages together.
     pub fn total(&self) -> f64 {
-        let Self { fetch, decode, queue, embed, finetune, upsample, encode } = self;
-        fetch.unwrap_or_default() + decode + queue.unwrap_or_default() + embed + finetune + upsample + encode
+        let Self { fetch, decode, queue, embed, finetune, upsample, evaluate, encode } = *self;
+        let model: f64 = [fetch, queue, embed, finetune, upsample, evaluate].into_iter().flatten().sum();
+        decode + encode + model
     }
 }

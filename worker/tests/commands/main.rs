@@ -2,6 +2,8 @@
 
 mod checkpoint;
 mod common;
+mod evaluate;
 mod run;
+mod run_tasks;
 mod segment;
 mod system;

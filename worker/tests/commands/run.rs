@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// More steps than the tiny model does in any test's time.
-const ENDLESS: u32 = 10_000;
+pub const ENDLESS: u32 = 10_000;
 
 #[tokio::test]
 async fn does_a_job_all_the_way() {
@@ -43,7 +43,8 @@ async fn does_a_job_all_the_way() {
     assert_eq!(receipt["job"]["id"], job.id.to_string());
     assert_eq!(receipt["job"]["epoch"], 1);
     assert_eq!(receipt["parameters"]["steps"], 3);
-    assert_eq!(receipt["best_step"], result.best_step);
+    assert_eq!(receipt["objects"][0]["best_step"], result.masks[0].best_step);
+    assert_eq!(receipt["objects"][0]["confidence"], result.masks[0].confidence);
     assert!(!receipt.to_string().contains("cells.png"), "a receipt names no object: {receipt}");
 
     let metrics = worker.metrics().await;
@@ -87,7 +88,7 @@ async fn fails_bad_images_for_good_with_their_reason_and_goes_on() {
     }
     assert_eq!(system.ended(last).await.state, JobState::Succeeded);
     let undecided = system.ended(undecided).await;
-    assert_eq!(undecided.result.map(|result| result.best_step), Some(0), "{:?}", undecided.error);
+    assert_eq!(undecided.result.map(|result| result.masks[0].best_step), Some(0), "{:?}", undecided.error);
     let metrics = worker.metrics().await;
     assert_eq!(metrics.count(r#"dotmask_worker_jobs_total{class="permanent",outcome="failed"}"#), 3);
     assert_eq!(metrics.count("dotmask_worker_empty_masks_total"), 1);

@@ -71,29 +71,69 @@ fn writes_the_four_files_and_prints_one_json_object() {
     let answer: serde_json::Value = serde_json::from_str(&ended.stdout).expect("stdout is one JSON object");
     let mut keys: Vec<_> = answer.as_object().unwrap().keys().map(String::as_str).collect();
     keys.sort_unstable();
-    assert_eq!(keys, ["best_step", "initial_mask", "iou", "ious", "losses", "mask", "seconds"]);
-    let losses = answer["losses"].as_array().unwrap();
-    assert_eq!(losses.len(), answer["ious"].as_array().unwrap().len());
+    assert_eq!(keys, ["objects", "overlay", "receipt", "seconds"]);
+    let object = &answer["objects"][0];
+    let mut keys: Vec<_> = object.as_object().unwrap().keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    let expected = ["agreement", "best_step", "confidence", "initial_mask", "iou", "ious", "losses", "mask", "warnings"];
+    assert_eq!(keys, expected);
+    let losses = object["losses"].as_array().unwrap();
+    assert_eq!(losses.len(), object["ious"].as_array().unwrap().len());
     assert!(ended.stderr.contains("step "), "no progress on stderr: {}", ended.stderr);
 
     let out = folder.path().join("out");
-    let mask = read_mask(answer["mask"].as_str().unwrap());
+    let mask = read_mask(object["mask"].as_str().unwrap());
     assert_eq!(mask.dimensions(), (96, 64), "the mask has the image's size");
-    let initial_mask = read_mask(answer["initial_mask"].as_str().unwrap());
+    let initial_mask = read_mask(object["initial_mask"].as_str().unwrap());
     assert_eq!(initial_mask.width(), initial_mask.height());
     assert_eq!(image::open(out.join("overlay.png")).unwrap().to_rgb8().dimensions(), (96, 64));
 
     let receipt: serde_json::Value = serde_json::from_slice(&fs::read(out.join("receipt.json")).unwrap()).unwrap();
     assert_eq!(receipt["image"]["width"], 96);
     assert_eq!(receipt["image"]["format"], "png");
-    assert_eq!(receipt["points"], serde_json::json!([[20.0, 20.0, 1.0], [60.0, 40.0, 0.0]]));
+    assert_eq!(receipt["objects"][0]["points"], serde_json::json!([[20.0, 20.0, 1.0], [60.0, 40.0, 0.0]]));
     assert_eq!(receipt["parameters"]["steps"], 3);
-    assert_eq!(receipt["losses"], answer["losses"]);
+    assert_eq!(receipt["objects"][0]["losses"], object["losses"]);
+    assert_eq!(receipt["objects"][0]["confidence"], object["confidence"]);
     assert_eq!(receipt["device"], "cpu");
     assert_eq!(receipt["checkpoint_sha256"].as_str().unwrap().len(), 64);
     assert!(receipt.get("job").is_none(), "no job was done here");
     let files = fs::read_dir(&out).unwrap().count();
     assert_eq!(files, 4, "temporary files were left behind");
+}
+
+#[test]
+fn makes_a_mask_for_each_object_as_if_it_were_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = draw_cells(folder.path());
+    let (first, second) = ("20,20,1;60,40,0", "60,40,1;20,20,0");
+    let alone = |points: &str| {
+        assert_eq!(segment(folder.path(), &image, &["--points", points]).code, 0);
+        fs::read(folder.path().join("out/mask.png")).unwrap()
+    };
+    let expected = [alone(first), alone(second)];
+
+    let ended = segment(folder.path(), &image, &["--points", first, "--points", second, "--json"]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert!(ended.stderr.contains("object 2, step 3/3"), "{}", ended.stderr);
+    let answer: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    let masks = [0, 1].map(|index| fs::read(answer["objects"][index]["mask"].as_str().unwrap()).unwrap());
+    assert_eq!(masks, expected);
+    let out = folder.path().join("out");
+    let receipt: serde_json::Value = serde_json::from_slice(&fs::read(out.join("receipt.json")).unwrap()).unwrap();
+    assert_eq!(receipt["objects"].as_array().unwrap().len(), 2);
+    for name in ["mask-1.png", "mask-2.png", "initial_mask-1.png", "initial_mask-2.png", "overlay.png"] {
+        assert!(out.join(name).is_file(), "{name}");
+    }
+
+    let ended = segment(folder.path(), &image, &["--points", first, "--points", second]);
+    assert_eq!(ended.stdout.matches("confidence").count(), 2, "{}", ended.stdout);
+}
+
+#[test]
+fn refuses_more_objects_than_a_request_may_have() {
+    let arguments: Vec<&str> = (0..65).flat_map(|_| ["--points", "20,20,1"]).collect();
+    assert!(refusal_of(&arguments).contains("65 objects, expected at most 64"));
 }
 
 /// A mask's file: grey, and every pixel 0 or 255.

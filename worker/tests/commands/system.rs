@@ -13,7 +13,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use request::{Parameters, S3Uri, SegmentationRequest};
+use request::{Evaluation, EvaluationDots, Method, Object, Parameters, S3Uri, SegmentationRequest, Task, View};
 use servers::Stack;
 use tempfile::TempDir;
 use tokio::{
@@ -87,10 +87,17 @@ impl System {
 
     /// Enters a batch of one job with these points into the ledger; its token stays in the outbox.
     pub async fn enter_with_points(&self, image: &S3Uri, points: &str, steps: u32) -> Uuid {
+        let task = Task::Segment(vec![Object { id: None, points: points.parse().expect("valid") }]);
+        self.enter_task(image, task, steps).await
+    }
+
+    /// Enters a batch of one job with this task into the ledger; its token stays in the outbox.
+    pub async fn enter_task(&self, image: &S3Uri, task: Task, steps: u32) -> Uuid {
         let request = SegmentationRequest {
             image: image.clone(),
-            points: points.parse().expect("valid"),
-            id: None,
+            view: View::default(),
+            task,
+            id: Some("cells".into()),
             pool: None,
             // So slow that the prediction never becomes the initial mask, which would end the fine-tuning early.
             parameters: Parameters { steps, learning_rate: 1e-9, ..Parameters::default() },
@@ -100,6 +107,14 @@ impl System {
         batch.push(1, &request).await.expect("a valid request");
         let batch = batch.commit().await.expect("a declared pool");
         self.ledger.jobs(batch.id, 0, 1).await.expect("Postgres answers")[0].id
+    }
+
+    /// Enters a batch of a comparison of two methods, on points drawn twice.
+    pub async fn enter_evaluation(&self, image: &S3Uri, truth: &S3Uri, label: Option<u32>, setting: &str, steps: u32) -> Uuid {
+        let dots = EvaluationDots::Drawn { setting: setting.parse().expect("valid"), repeats: 2, seed: 7 };
+        let methods = vec![Method::InitialMask, Method::Finetuned];
+        let evaluation = Evaluation { truth: truth.clone(), label, group: Some("cells".into()), methods, dots };
+        self.enter_task(image, Task::Evaluate(evaluation), steps).await
     }
 
     /// Enters a batch of one job into the ledger and sends every token that the outbox holds, as the dispatcher does.

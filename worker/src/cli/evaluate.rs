@@ -1,0 +1,201 @@
+//! `worker evaluate`'s part of the command line.
+
+use std::{path::PathBuf, str::FromStr};
+
+use anyhow::{Context, ensure};
+use clap::Args;
+use evaluation::datasets::{Kind, Labels, Options, Split};
+use request::{Method, Parameters, Recipe, Setting, Window};
+
+use super::{ModelArgs, window};
+
+/// `worker evaluate`.
+#[derive(Debug, Args)]
+pub struct EvaluateArgs {
+    /// Which model, and where it runs.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// The data set: folder, monuseg, glas or amos22, and where it is, such as folder:data/nuclei.
+    #[arg(long, value_name = "KIND:PATH")]
+    pub data: DataSet,
+    /// How many points to draw: positive/negative, several separated by commas.
+    #[arg(long, value_name = "N/N,...", value_delimiter = ',', default_value = "1/0,1/1,2/0,3/0,2/2,4/0,5/0,3/3,4/4,5/5")]
+    points: Vec<Setting>,
+    /// How often they are drawn on each image.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub repeats: u32,
+    /// The same seed, the same points.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// all, or some of `sam_points`, `sam_mask`, `initial_mask`, `super_clustering`, `untuned` and `finetuned`, separated by commas.
+    #[arg(long, default_value = "all", value_name = "NAME,...")]
+    methods: String,
+    /// Fine-tuning steps.
+    #[arg(long, default_value_t = Parameters::default().steps)]
+    steps: u32,
+    /// Adam's learning rate.
+    #[arg(long, default_value_t = Parameters::default().learning_rate, allow_hyphen_values = true)]
+    learning_rate: f64,
+    /// The method's other choices, by the name of their set.
+    #[arg(long, default_value_t = Recipe::Paper)]
+    recipe: Recipe,
+    /// One choice made otherwise than the recipe has it, such as padding=excluded; may be given several times.
+    #[arg(long, value_name = "NAME=VALUE")]
+    choose: Vec<String>,
+    /// Of a folder, which labels are cases: together (all labels of an image are one), each, or numbers separated by commas.
+    #[arg(long, default_value = "together", value_name = "LABELS")]
+    labels: String,
+    /// Of MoNuSeg, GlaS and AMOS22: test or train.
+    #[arg(long, default_value = "test", value_parser = split)]
+    split: Split,
+    /// AMOS22: at most so many slices an organ and volume.
+    #[arg(long, value_name = "N")]
+    slices: Option<usize>,
+    /// Which values are shown; for CT in Hounsfield units, soft tissue is 40,400.
+    #[arg(long, value_name = "CENTRE,WIDTH", allow_hyphen_values = true, value_parser = window)]
+    window: Option<Window>,
+    /// At most so many cases of each group: a sub-folder, an organ.
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Do one of N shares only, I from 0: so several processes can fill one folder. The last to end writes the tables.
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<Shard>,
+    /// The folder for rows, tables and figures. One that this evaluation began is gone on with.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Print one JSON object instead of the table.
+    #[arg(long)]
+    pub json: bool,
+    /// Score every step of every fine-tuning, and summarise them in trace.md.
+    #[arg(long)]
+    pub trace: bool,
+}
+
+impl EvaluateArgs {
+    /// How many points, each once.
+    pub fn settings(&self) -> Vec<Setting> {
+        each_once(self.points.iter().copied())
+    }
+
+    /// Which methods, each once, in the tables' order.
+    pub fn methods(&self) -> anyhow::Result<Vec<Method>> {
+        if self.methods == "all" {
+            return Ok(Method::ALL.into());
+        }
+        let mut methods: Vec<Method> =
+            self.methods.split(',').map(|name| name.trim().parse()).collect::<Result<_, _>>().context("--methods")?;
+        methods.sort_unstable();
+        Ok(each_once(methods.into_iter()))
+    }
+
+    /// How to segment.
+    pub fn parameters(&self) -> anyhow::Result<Parameters> {
+        let mut parameters =
+            Parameters { steps: self.steps, learning_rate: self.learning_rate, ..Parameters::of(self.recipe) }.checked()?;
+        for choice in &self.choose {
+            parameters.choices = parameters.choices.with_text(choice).context("--choose")?;
+        }
+        Ok(parameters)
+    }
+
+    /// What of the data set becomes a case.
+    pub fn options(&self) -> anyhow::Result<Options> {
+        let labels = match self.labels.as_str() {
+            "together" => Labels::Together,
+            "each" => Labels::Each,
+            numbers => {
+                let number = |text: &str| text.trim().parse::<u32>();
+                let numbers = numbers.split(',').map(number).collect::<Result<_, _>>();
+                Labels::Only(numbers.with_context(|| format!("--labels {} is not together, each or numbers", self.labels))?)
+            }
+        };
+        Ok(Options { labels, split: self.split, window: self.window, most_slices: self.slices, ..Options::default() })
+    }
+}
+
+fn each_once<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
+    let mut once = Vec::new();
+    for value in values {
+        if !once.contains(&value) {
+            once.push(value);
+        }
+    }
+    once
+}
+
+fn split(text: &str) -> Result<Split, String> {
+    match text {
+        "test" => Ok(Split::Test),
+        "train" => Ok(Split::Train),
+        _ => Err("expected test or train".into()),
+    }
+}
+
+/// A data set's kind and folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataSet {
+    /// How it is laid out.
+    pub kind: Kind,
+    /// Where it is.
+    pub folder: PathBuf,
+}
+
+impl FromStr for DataSet {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (kind, folder) = text.split_once(':').ok_or("expected KIND:PATH, such as folder:data/nuclei")?;
+        let kind = kind.parse().map_err(|error: evaluation::datasets::UnknownKind| error.to_string())?;
+        if folder.is_empty() { Err("expected a folder after the colon".into()) } else { Ok(Self { kind, folder: folder.into() }) }
+    }
+}
+
+/// One share of the cases: those whose number, from 0, leaves `index` when divided by `count`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard {
+    index: usize,
+    count: usize,
+}
+
+impl Shard {
+    /// Whether the case of this number is in this share.
+    pub fn has(self, number: usize) -> bool {
+        number % self.count == self.index
+    }
+}
+
+impl FromStr for Shard {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let expected = "expected I/N such as 0/2, with I from 0 to N - 1";
+        let (index, count) = text.split_once('/').context(expected)?;
+        let (index, count) = (index.parse().context(expected)?, count.parse().context(expected)?);
+        ensure!(index < count, expected);
+        Ok(Self { index, count })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_case_is_in_one_share() {
+        let shards: Vec<Shard> = ["0/3", "1/3", "2/3"].map(|text| text.parse().unwrap()).into();
+        for number in 0..10 {
+            assert_eq!(shards.iter().filter(|shard| shard.has(number)).count(), 1);
+        }
+    }
+
+    #[test]
+    fn refuses_a_share_and_a_data_set_that_are_none() {
+        for text in ["", "1", "2/2", "0/0", "-1/2", "a/b"] {
+            assert!(text.parse::<Shard>().is_err(), "{text}");
+        }
+        for text in ["", "data/nuclei", "folders:data", "glas:"] {
+            assert!(text.parse::<DataSet>().is_err(), "{text}");
+        }
+        assert_eq!("glas:/a:b".parse(), Ok(DataSet { kind: Kind::Glas, folder: "/a:b".into() }));
+    }
+}

@@ -1,0 +1,257 @@
+//! The work on one job, which writes nothing to the ledger: fetch, decode, segment or evaluate, encode, upload.
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use evaluation::{
+    Outcome, Row,
+    datasets::{Case, truth},
+};
+use futures_util::future::try_join_all;
+use image::{GrayImage, RgbImage};
+use images::{DecodedImage, ImageLimits};
+use ledger::{Artifact, ClaimedJob, JobResult, Lease, Mask, Score};
+use request::{Evaluation, EvaluationDots, Object, S3Uri, Task};
+use segmenter::sha256;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    artifacts::{self, ArtifactFile},
+    errors::{JobError, panic_message},
+    job::Worker,
+    metrics::Stage,
+    model::{Answer, EvaluateWork, SegmentWork},
+    receipt::{Evaluated, ImageFacts, JobIdentity, Receipt, SegmentedObject, StageSeconds, VERSION},
+};
+
+/// An image, ready for the model.
+struct Ready {
+    image: Arc<RgbImage>,
+    facts: ImageFacts,
+    /// What it took so far.
+    seconds: StageSeconds,
+}
+
+impl Worker {
+    /// Does what the job asks for. Cancelling `stop` ends it at the model's next step.
+    pub async fn work(&self, job: &ClaimedJob, stop: &CancellationToken) -> Result<JobResult, JobError> {
+        let started = Instant::now();
+        let ready = self.fetch_image(job).await?;
+        let result = match &job.request.task {
+            Task::Segment(objects) => self.segment(job, objects, ready, stop).await?,
+            Task::Evaluate(evaluation) => self.evaluate(job, evaluation, ready, stop).await?,
+        };
+        Ok(JobResult { seconds: started.elapsed().as_secs_f64(), ..result })
+    }
+
+    async fn fetch_image(&self, job: &ClaimedJob) -> Result<Ready, JobError> {
+        let (bytes, fetch) = self.fetch(&job.request.image).await.map_err(JobError::Fetch)?;
+        let view = job.request.view;
+        let decoding = self.decode(move || images::decode(&bytes, &view, &ImageLimits::default()));
+        let (image, decode) = timed(decoding).await;
+        let DecodedImage { rgb, sha256, format } = image??;
+        self.metrics.record_stage(Stage::Decode, decode);
+        let facts = ImageFacts { sha256, width: rgb.width(), height: rgb.height(), format };
+        Ok(Ready { image: Arc::new(rgb), facts, seconds: StageSeconds { fetch: Some(fetch), decode, ..StageSeconds::default() } })
+    }
+
+    async fn segment(
+        &self,
+        job: &ClaimedJob,
+        objects: &[Object],
+        ready: Ready,
+        stop: &CancellationToken,
+    ) -> Result<JobResult, JobError> {
+        let Ready { image, facts, seconds: StageSeconds { fetch, decode, .. } } = ready;
+        // Points outside the image are found here, before the job waits for the model.
+        check_inside(objects, &facts)?;
+        let work = SegmentWork {
+            image: Arc::clone(&image),
+            objects: objects.iter().map(|object| object.points.clone()).collect(),
+            parameters: job.request.parameters.clone(),
+        };
+        let Answer { made: segmentations, queue_seconds } = self.model.segment(work, stop.clone()).await?;
+        self.metrics.record_stage(Stage::Queue, queue_seconds);
+        for segmentation in &segmentations {
+            self.metrics.record_segmentation(segmentation);
+        }
+
+        let masks = (1..).zip(&segmentations).map(|(object, segmentation)| Mask {
+            object,
+            iou: segmentation.iou,
+            best_step: segmentation.best_step.cast_signed(),
+            confidence: segmentation.confidence,
+            warnings: segmentation.warnings.clone(),
+        });
+        let masks = masks.collect();
+        let seconds = StageSeconds { fetch, decode, queue: Some(queue_seconds), ..StageSeconds::of_model(&segmentations) };
+        let mut receipt = self.receipt(job, facts, seconds);
+        receipt.objects = objects.iter().zip(&segmentations).map(|(object, made)| SegmentedObject::new(object, made)).collect();
+        let encoding = off_runtime("encode", move || artifacts::encode(&image, &segmentations, &mut receipt));
+        let (files, encode) = timed(encoding).await;
+        let files = files?.map_err(|error| JobError::Encode { reason: format!("{error:#}") })?;
+        self.metrics.record_stage(Stage::Encode, encode);
+        Ok(JobResult { artifacts: self.upload(job, files).await?, masks, scores: Vec::new(), seconds: 0.0 })
+    }
+
+    async fn evaluate(
+        &self,
+        job: &ClaimedJob,
+        evaluation: &Evaluation,
+        ready: Ready,
+        stop: &CancellationToken,
+    ) -> Result<JobResult, JobError> {
+        let Ready { image, facts, seconds } = ready;
+        if let EvaluationDots::Given(points) = &evaluation.dots {
+            check_inside(&[Object { id: None, points: points.clone() }], &facts)?;
+        }
+        let case = case(job, evaluation);
+        let (bytes, _) = self.fetch(&evaluation.truth).await.map_err(JobError::FetchTruth)?;
+        let (of_case, size) = (case.clone(), image.dimensions());
+        let decoding = self.decode(move || -> Result<(GrayImage, String), JobError> {
+            let mask = truth(&bytes, &of_case.truth, &of_case, size, &ImageLimits::default())?;
+            Ok((mask, sha256(&bytes)))
+        });
+        let (truth, truth_sha256) = decoding.await??;
+
+        let work = EvaluateWork {
+            image,
+            truth,
+            case: case.id,
+            evaluation: evaluation.clone(),
+            parameters: job.request.parameters.clone(),
+        };
+        let asking = self.model.evaluate(work, stop.clone());
+        let (answer, waited_and_evaluated) = timed(asking).await;
+        let Answer { made: rows, queue_seconds } = answer?;
+        let evaluate = waited_and_evaluated - queue_seconds;
+        self.metrics.record_stage(Stage::Queue, queue_seconds);
+        self.metrics.record_stage(Stage::Evaluate, evaluate);
+
+        let scores: Vec<Score> = rows.iter().map(score).collect();
+        let seconds = StageSeconds { queue: Some(queue_seconds), evaluate: Some(evaluate), ..seconds };
+        let (seed, points) = match &evaluation.dots {
+            EvaluationDots::Given(points) => (None, Some(points.clone())),
+            EvaluationDots::Drawn { seed, .. } => (Some(*seed), None),
+        };
+        let mut receipt = self.receipt(job, facts, seconds);
+        receipt.evaluation = Some(Evaluated { truth_sha256, label: evaluation.label, seed, points, rows: scores.clone() });
+        let file = artifacts::encode_receipt(&receipt).map_err(|error| JobError::Encode { reason: format!("{error:#}") })?;
+        Ok(JobResult { artifacts: self.upload(job, vec![file]).await?, masks: Vec::new(), scores, seconds: 0.0 })
+    }
+
+    /// An object of the store, of the size an image may have, and how long that took.
+    async fn fetch(&self, uri: &S3Uri) -> Result<(Bytes, f64), objects::ObjectsError> {
+        let (bytes, seconds) = timed(self.objects.get(uri, ImageLimits::default().bytes as u64)).await;
+        let bytes = bytes?;
+        self.metrics.record_stage(Stage::Fetch, seconds);
+        Ok((bytes, seconds))
+    }
+
+    /// One image of the largest size at a time takes memory enough.
+    async fn decode<T: Send + 'static>(&self, decode: impl FnOnce() -> T + Send + 'static) -> Result<T, JobError> {
+        let turn = Arc::clone(&self.decoding).acquire_owned().await.expect("nobody closes it");
+        off_runtime("decode", move || {
+            // Goes with the work, which nothing stops where the job is given up meanwhile.
+            let _turn = turn;
+            decode()
+        })
+        .await
+    }
+
+    /// Without what the job made.
+    fn receipt(&self, job: &ClaimedJob, image: ImageFacts, seconds: StageSeconds) -> Receipt {
+        let Lease { job_id, batch_id, epoch, .. } = job.lease;
+        Receipt {
+            version: VERSION,
+            image,
+            view: job.request.view,
+            checkpoint_sha256: self.checkpoint_sha256.clone(),
+            device: self.device.to_string(),
+            parameters: job.request.parameters.clone(),
+            objects: Vec::new(),
+            evaluation: None,
+            seconds,
+            job: Some(JobIdentity { id: job_id, batch_id, epoch, worker: self.name.clone() }),
+        }
+    }
+
+    /// Only when all files are there is the result offered to the ledger.
+    async fn upload(&self, job: &ClaimedJob, files: Vec<ArtifactFile>) -> Result<Vec<Artifact>, JobError> {
+        let (artifacts, seconds) = timed(try_join_all(files.into_iter().map(|file| self.upload_file(job, file)))).await;
+        let artifacts = artifacts?;
+        self.metrics.record_stage(Stage::Upload, seconds);
+        Ok(artifacts)
+    }
+
+    async fn upload_file(&self, job: &ClaimedJob, file: ArtifactFile) -> Result<Artifact, JobError> {
+        let uri = self.masks.place(&job.lease, &file.name);
+        let content_type = file.content_type();
+        let ArtifactFile { kind, object, bytes, .. } = file;
+        let bytes = Bytes::from(bytes);
+        let (sha256, size) = (sha256(&bytes), bytes.len() as u64);
+        self.objects.put(&uri, bytes, content_type).await.map_err(JobError::Store)?;
+        Ok(Artifact { kind, object, uri, sha256, bytes: size })
+    }
+}
+
+fn check_inside(objects: &[Object], image: &ImageFacts) -> Result<(), JobError> {
+    for (number, object) in (1..).zip(objects) {
+        object.points.check_inside(image.width, image.height).map_err(|source| {
+            let object = if objects.len() > 1 { format!("object {number}: ") } else { String::new() };
+            JobError::Points { object, source }
+        })?;
+    }
+    Ok(())
+}
+
+/// The evaluation as one case of a data set. Without an id of the user's, the image's place tells it from others.
+fn case(job: &ClaimedJob, evaluation: &Evaluation) -> Case {
+    let image = job.request.image.to_string();
+    Case {
+        id: job.request.id.clone().unwrap_or_else(|| image.clone()),
+        group: evaluation.group.clone().unwrap_or_default(),
+        image,
+        truth: evaluation.truth.to_string(),
+        label: evaluation.label,
+        view: job.request.view,
+    }
+}
+
+fn score(row: &Row) -> Score {
+    let scored = row.scored();
+    let published = scored.and_then(|scored| scored.published);
+    Score {
+        setting: row.setting,
+        repeat: row.repeat,
+        method: row.method,
+        dice: scored.map(|scored| scored.scores.dice),
+        iou: scored.map(|scored| scored.scores.iou),
+        best_step: scored.map(|scored| scored.best_step.cast_signed()),
+        seconds: scored.map(|scored| scored.seconds),
+        iou_with_initial: scored.map(|scored| scored.iou_with_initial),
+        agreement: scored.map(|scored| scored.agreement),
+        confidence: scored.map(|scored| scored.confidence),
+        published_dice: published.map(|scores| scores.dice),
+        published_iou: published.map(|scores| scores.iou),
+        skipped: match &row.outcome {
+            Outcome::Scored(_) => None,
+            Outcome::Skipped(reason) => Some(reason.clone()),
+        },
+    }
+}
+
+async fn timed<T>(future: impl Future<Output = T>) -> (T, f64) {
+    let started = Instant::now();
+    let output = future.await;
+    (output, started.elapsed().as_secs_f64())
+}
+
+/// For work that would hold up an async thread.
+async fn off_runtime<T: Send + 'static>(stage: &'static str, work: impl FnOnce() -> T + Send + 'static) -> Result<T, JobError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        // Never cancelled: only a panic ends it early.
+        let reason = error.try_into_panic().map_or_else(|error| error.to_string(), |panic| panic_message(panic.as_ref()));
+        JobError::Crashed { stage, reason }
+    })
+}
