@@ -1,6 +1,9 @@
 DROP TABLE outbox;
 DROP TABLE artifacts;
 DROP TYPE artifact_kind;
+DROP TABLE scores;
+DROP TYPE method;
+DROP TABLE masks;
 DROP TABLE results;
 DROP TABLE attempts;
 DROP TYPE attempt_outcome;

@@ -17,19 +17,16 @@ CREATE TABLE batches (
 CREATE TYPE job_state AS ENUM ('queued', 'running', 'succeeded', 'failed', 'cancelled', 'quarantined');
 CREATE TYPE error_class AS ENUM ('transient', 'permanent', 'shutdown');
 
--- One image to segment, and where it is in its life.
+-- One image to segment or to evaluate on, and where it is in its life.
 CREATE TABLE jobs (
     id uuid PRIMARY KEY,
     batch_id uuid NOT NULL REFERENCES batches (id),
     -- The manifest's line, from 1.
     line bigint NOT NULL CHECK (line >= 1),
-    -- The user's own name for it.
-    user_id text,
     pool text NOT NULL REFERENCES pools (name),
-    image text NOT NULL,
-    -- json, not jsonb: nothing searches in them, and the numbers stay as they were written.
-    points json NOT NULL,
-    parameters json NOT NULL,
+    -- The line's content as it was validated, with every default written out. json, not jsonb: nothing searches in it, and the
+    -- numbers stay as they were written.
+    request json NOT NULL,
 
     priority smallint NOT NULL,
     -- Its place in the pool's queue. A batch's jobs count up from where the queue stood when it came in, so that batches waiting
@@ -103,11 +100,49 @@ CREATE INDEX attempts_open_or_lost ON attempts (worker) WHERE outcome IS NULL OR
 CREATE TABLE results (
     job_id uuid PRIMARY KEY,
     epoch bigint NOT NULL,
+    seconds double precision NOT NULL CHECK (seconds >= 0),
+    FOREIGN KEY (job_id, epoch) REFERENCES attempts (job_id, epoch)
+);
+
+-- The masks of a result, one an object of the request.
+CREATE TABLE masks (
+    job_id uuid NOT NULL REFERENCES results (job_id),
+    -- Its place among the request's objects, from 1.
+    object integer NOT NULL CHECK (object >= 1),
+    -- With the initial mask.
     iou double precision NOT NULL,
     -- 0 where the answer is the initial mask itself.
     best_step integer NOT NULL CHECK (best_step >= 0),
-    seconds double precision NOT NULL CHECK (seconds >= 0),
-    FOREIGN KEY (job_id, epoch) REFERENCES attempts (job_id, epoch)
+    confidence double precision NOT NULL CHECK (confidence BETWEEN 0 AND 1),
+    -- A list of texts.
+    warnings json NOT NULL,
+    PRIMARY KEY (job_id, object)
+);
+
+-- In the order of the paper's tables.
+CREATE TYPE method AS ENUM ('sam_points', 'sam_mask', 'initial_mask', 'super_clustering', 'untuned', 'finetuned');
+
+-- How an evaluation's methods compare with the truth, one row a repeat and method.
+CREATE TABLE scores (
+    job_id uuid NOT NULL REFERENCES results (job_id),
+    -- How many points: positive/negative.
+    setting text NOT NULL CHECK (setting ~ '^[0-9]+/[0-9]+$'),
+    repeat integer NOT NULL CHECK (repeat >= 0),
+    method method NOT NULL,
+    dice double precision,
+    iou double precision,
+    best_step integer,
+    seconds double precision,
+    iou_with_initial double precision,
+    agreement double precision,
+    confidence double precision,
+    -- As the paper's published code scores its own method; only with its upsampling.
+    published_dice double precision,
+    published_iou double precision,
+    -- Why there is nothing to score.
+    skipped text,
+    PRIMARY KEY (job_id, repeat, method),
+    CONSTRAINT scored_or_skipped CHECK ((skipped IS NULL) = (dice IS NOT NULL) AND (dice IS NULL) = (iou IS NULL))
 );
 
 CREATE TYPE artifact_kind AS ENUM ('mask', 'initial_mask', 'overlay', 'receipt');
@@ -116,10 +151,12 @@ CREATE TYPE artifact_kind AS ENUM ('mask', 'initial_mask', 'overlay', 'receipt')
 CREATE TABLE artifacts (
     job_id uuid NOT NULL REFERENCES results (job_id),
     kind artifact_kind NOT NULL,
+    -- Which of the request's objects it shows, from 1; 0 for all of the image.
+    object integer NOT NULL CHECK (object >= 0),
     uri text NOT NULL,
     sha256 text NOT NULL CHECK (sha256 ~ '^[0-9a-f]{64}$'),
     bytes bigint NOT NULL CHECK (bytes >= 0),
-    PRIMARY KEY (job_id, kind)
+    PRIMARY KEY (job_id, kind, object)
 );
 
 -- Tokens owed to the broker: written with what they announce, deleted when the broker confirmed them, oldest first.

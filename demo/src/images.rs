@@ -1,5 +1,5 @@
 use anyhow::Context;
-use request::{Parameters, Points, S3Uri, SegmentationRequest};
+use request::{Object, Parameters, Points, S3Uri, SegmentationRequest, Task, View};
 use serde::Deserialize;
 
 /// An image that a Python package ships, and dots placed on it by hand.
@@ -43,7 +43,8 @@ pub fn manifest(images: &[DemoImage], bucket: &str) -> anyhow::Result<String> {
     for image in images {
         let request = SegmentationRequest {
             image: image.uri(bucket)?,
-            points: image.points.clone(),
+            view: View::default(),
+            task: Task::Segment(vec![Object { id: None, points: image.points.clone() }]),
             id: Some(image.name.clone()),
             pool: None,
             parameters: Parameters::default(),
@@ -84,6 +85,6 @@ mod tests {
             manifest.lines().map(|line| SegmentationRequest::from_line(line.as_bytes()).expect("valid")).collect();
         assert_eq!(requests.len(), images.len());
         assert_eq!(requests[0].image.to_string(), format!("s3://images/{}", images[0].file_name()));
-        assert_eq!(requests[0].points, images[0].points);
+        assert_eq!(requests[0].task, Task::Segment(vec![Object { id: None, points: images[0].points.clone() }]));
     }
 }

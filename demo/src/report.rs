@@ -24,12 +24,24 @@ const PANEL_HEIGHT: u32 = 420;
 pub struct Job {
     #[serde(rename = "user_id")]
     name: String,
-    points: Points,
+    objects: Vec<Object>,
     parameters: Steps,
     state: String,
     error: Option<Failure>,
     /// Of a job that succeeded.
     pub result: Option<JobResult>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Object {
+    points: Points,
+    mask: Option<Mask>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Mask {
+    iou: f64,
+    best_step: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -46,8 +58,6 @@ struct Failure {
 #[derive(Debug, Deserialize)]
 pub struct JobResult {
     artifacts: Vec<Artifact>,
-    iou: f64,
-    best_step: u32,
     seconds: f64,
 }
 
@@ -64,8 +74,17 @@ impl Job {
         format!("{} {}: {reason}", self.name, self.state)
     }
 
+    /// The demo asks for one object an image.
+    fn points(&self) -> &Points {
+        &self.objects[0].points
+    }
+
+    fn mask(&self) -> Option<&Mask> {
+        self.objects[0].mask.as_ref()
+    }
+
     fn dots(&self) -> String {
-        format!("{}+ {}-", self.points.of(Label::Positive).count(), self.points.of(Label::Negative).count())
+        format!("{}+ {}-", self.points().of(Label::Positive).count(), self.points().of(Label::Negative).count())
     }
 }
 
@@ -78,11 +97,11 @@ pub fn print_table(jobs: &[Job]) -> anyhow::Result<()> {
 fn table(jobs: &[Job]) -> String {
     let head = format!("{:<14}{:>7}{:>12}{:>12}{:>9}\n", "image", "dots", "IoU with J", "best step", "seconds");
     let line = |job: &Job| {
-        let figures = job.result.as_ref().map_or_else(
+        let figures = job.result.as_ref().zip(job.mask()).map_or_else(
             || format!("  {}", job.state),
-            |result| {
-                let step = format!("{}/{}", result.best_step, job.parameters.steps);
-                format!("{:>12.3}{step:>12}{:>9.1}", result.iou, result.seconds)
+            |(result, mask)| {
+                let step = format!("{}/{}", mask.best_step, job.parameters.steps);
+                format!("{:>12.3}{step:>12}{:>9.1}", mask.iou, result.seconds)
             },
         );
         format!("{:<14}{:>7}{figures}\n", job.name, job.dots())
@@ -100,14 +119,14 @@ pub fn write_pictures(images: &[DemoImage], jobs: &[Job], cache: &Path, store: &
         let picture = read(&cache.join(image.file_name()))?;
         let mask = read(&place(result, "mask", store)?)?.into_luma8();
         let initial_mask = read(&place(result, "initial_mask", store)?)?.into_luma8();
-        let row = row(job, result, &displayed(picture), &initial_mask, &mask);
+        let row = row(job, &displayed(picture), &initial_mask, &mask);
         save(&row, &out.join(format!("{}.png", job.name)))?;
         rows.push((format!("{}: {}", job.name, image.shows), row));
     }
     save(&pictures::sheet(&rows), &out.join("contact-sheet.png"))
 }
 
-fn row(job: &Job, result: &JobResult, picture: &RgbImage, initial_mask: &GrayImage, mask: &GrayImage) -> RgbImage {
+fn row(job: &Job, picture: &RgbImage, initial_mask: &GrayImage, mask: &GrayImage) -> RgbImage {
     // Scaled before anything is drawn on them: dots and lines have one size, however small or large the image.
     let scale = f64::from(PANEL_HEIGHT) / f64::from(picture.height());
     let width = ((f64::from(picture.width()) * scale).round() as u32).max(1);
@@ -116,10 +135,10 @@ fn row(job: &Job, result: &JobResult, picture: &RgbImage, initial_mask: &GrayIma
     let (content_width, content_height) = content_size(picture.dimensions(), initial_mask.width());
     let content = imageops::crop_imm(initial_mask, 0, 0, content_width, content_height).to_image();
     let panels = [
-        Panel { caption: format!("dots: {}", job.dots()), picture: pictures::with_dots(&picture, &scaled(&job.points, scale)) },
+        Panel { caption: format!("dots: {}", job.dots()), picture: pictures::with_dots(&picture, &scaled(job.points(), scale)) },
         Panel { caption: "J, from the dots".into(), picture: DynamicImage::from(content).into_rgb8() },
         Panel {
-            caption: format!("mask: IoU with J {:.2}", result.iou),
+            caption: job.mask().map(|mask| format!("mask: IoU with J {:.2}", mask.iou)).unwrap_or_default(),
             picture: pictures::with_contour(&picture, &mask, CONTOUR_COLOR),
         },
     ];
@@ -175,12 +194,13 @@ mod tests {
 
     fn jobs() -> Vec<Job> {
         let json = r#"[
-            {"id": "x", "user_id": "glands", "points": [[10, 10, 1], [30, 5, 0], [31, 5, 0]], "state": "succeeded", "error": null,
+            {"id": "x", "user_id": "glands", "state": "succeeded", "error": null,
+             "objects": [{"points": [[10, 10, 1], [30, 5, 0], [31, 5, 0]], "mask": {"iou": 0.91234, "best_step": 97}}],
              "parameters": {"steps": 100, "learning_rate": 1e-5, "recipe": "paper"},
-             "result": {"iou": 0.91234, "best_step": 97, "seconds": 17.06, "artifacts": [
+             "result": {"seconds": 17.06, "artifacts": [
                 {"kind": "mask", "uri": "s3://masks/b/j/1/mask.png", "sha256": "", "bytes": 1},
                 {"kind": "initial_mask", "uri": "s3://masks/b/j/1/initial_mask.png", "sha256": "", "bytes": 1}]}},
-            {"id": "y", "user_id": "cell", "points": [[1, 2, 1]], "state": "failed", "result": null,
+            {"id": "y", "user_id": "cell", "objects": [{"points": [[1, 2, 1]], "mask": null}], "state": "failed", "result": null,
              "parameters": {"steps": 100, "learning_rate": 1e-5, "recipe": "paper"},
              "error": {"class": "permanent", "message": "the image is empty"}}
         ]"#;

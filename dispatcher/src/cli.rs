@@ -1,12 +1,17 @@
 //! The command line and the environment, typed and checked whole before anything starts.
 #![expect(clippy::doc_markdown, reason = "these comments are the help's text, where a backtick would be shown as one")]
 
+mod data_set;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, value_parser};
+use evaluation::datasets::Kind;
 use reqwest::Url;
 use telemetry::LogFormat;
 use uuid::Uuid;
+
+pub use self::data_set::{DataArgs, DataSet};
 
 /// Takes batches of segmentation requests, keeps the workers supplied, and tells how each job fares.
 ///
@@ -30,9 +35,11 @@ pub enum Command {
     /// Bring the database up to date and exit; several may do so at once.
     Migrate(PostgresArgs),
     /// Send a manifest (JSON lines) as one batch and print the batch's id.
-    Submit(SubmitArgs),
+    Submit(Box<SubmitArgs>),
     /// Show a batch's progress until it is done, then its jobs.
     Watch(WatchArgs),
+    /// Print the table of a batch of evaluations, as far as it is done.
+    Report(ReportArgs),
 }
 
 /// Where Postgres is.
@@ -88,7 +95,11 @@ pub struct ServerArgs {
 #[derive(Args)]
 pub struct SubmitArgs {
     /// The manifest: one JSON object a line, e.g. {"image": "s3://scans/a.png", "points": [[120, 80, 1]]}. "-" reads stdin.
-    pub manifest: PathBuf,
+    #[arg(required_unless_present = "data")]
+    pub manifest: Option<PathBuf>,
+    /// In its place.
+    #[command(flatten)]
+    pub data: DataArgs,
     /// The pool of every line that names none. Not needed where the dispatcher has only one.
     #[arg(long)]
     pub pool: Option<String>,
@@ -117,6 +128,28 @@ pub struct WatchArgs {
     /// Print the table of a batch of any size; otherwise only up to 50 jobs are listed.
     #[arg(long)]
     pub all: bool,
+    /// List the objects of the least confidence first: the masks to look at. Without --all the first 50.
+    #[arg(long, conflicts_with = "json")]
+    pub by_confidence: bool,
+    /// Where the dispatcher is.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `dispatcher report`.
+#[derive(Args)]
+pub struct ReportArgs {
+    /// The batch's id, as `dispatcher submit` printed it.
+    pub batch: Uuid,
+    /// Write every row into this file, too.
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+    /// Lay the table out as the paper's for this kind of data set, with the paper's figures beside ours: folder, monuseg, glas or amos22.
+    #[arg(long, value_name = "KIND", default_value_t = Kind::Folder)]
+    pub kind: Kind,
+    /// Which of the paper's figures: vit_b or vit_l.
+    #[arg(long, value_name = "NAME")]
+    pub architecture: Option<String>,
     /// Where the dispatcher is.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -157,6 +190,12 @@ mod tests {
     #[test]
     fn refuses_bad_values_and_says_what_was_expected() {
         assert!(refusal(&["watch", "42"]).contains("<BATCH>"));
+        assert!(refusal(&["submit"]).contains("<MANIFEST"));
+        assert!(refusal(&["submit", "scans.jsonl", "--data", "glas:s3://scans"]).contains("cannot be used with"));
+        assert!(
+            refusal(&["submit", "scans.jsonl", "--steps", "5"]).contains("cannot be used with"),
+            "a manifest's lines say it themselves"
+        );
         assert!(
             refusal(&["watch", "0199b1f0-0000-7000-8000-000000000000", "--server", "localhost:8080"]).contains("expected http")
         );

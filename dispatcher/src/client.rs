@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     Exit,
-    api::types::{Batch, BatchQuery, ErrorBody, Jobs, JobsQuery, Pools, SubmittedBatch},
+    api::types::{Batch, BatchQuery, ErrorBody, Jobs, JobsQuery, Pools, Scores, SubmittedBatch},
 };
 
 /// A dispatcher that is just being started or restarted is waited for so long.
@@ -131,6 +131,11 @@ impl Client {
     /// A page of a batch's jobs.
     pub async fn jobs(&self, batch: Uuid, query: &JobsQuery) -> Result<Jobs, ClientError> {
         self.get(&format!("v1/batches/{batch}/jobs"), query).await
+    }
+
+    /// A page of the scores of a batch's evaluations.
+    pub async fn scores(&self, batch: Uuid, query: &JobsQuery) -> Result<Scores, ClientError> {
+        self.get(&format!("v1/batches/{batch}/scores"), query).await
     }
 
     /// Sends a manifest as one batch. Never repeated: an answer that was lost may have been a success.

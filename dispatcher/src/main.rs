@@ -4,7 +4,9 @@
 mod api;
 mod cli;
 mod client;
+mod data_set;
 mod metrics;
+mod report;
 mod serve;
 mod submit;
 mod tasks;
@@ -17,6 +19,7 @@ use clap::Parser;
 use crate::{
     cli::{Cli, Command},
     client::ClientError,
+    data_set::DataSetError,
 };
 
 #[tokio::main]
@@ -41,8 +44,9 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         Command::Serve(args) => serve::run(args).await,
         Command::Migrate(args) => serve::migrate(&args).await,
-        Command::Submit(args) => submit::run(args).await,
+        Command::Submit(args) => submit::run(*args).await,
         Command::Watch(args) => watch::run(args).await,
+        Command::Report(args) => report::run(args).await,
     }
 }
 
@@ -50,6 +54,9 @@ fn exit(error: &anyhow::Error) -> Exit {
     use broker::BrokerError;
     use ledger::LedgerError;
     if let Some(error) = error.downcast_ref::<ClientError>() {
+        return error.exit();
+    }
+    if let Some(error) = error.downcast_ref::<DataSetError>() {
         return error.exit();
     }
     let is_bad_url = matches!(error.downcast_ref(), Some(BrokerError::Url { .. }));

@@ -11,7 +11,7 @@ use crate::{
     api::types::{BatchQuery, ErrorBody},
     cli::SubmitArgs,
     client::{Client, ClientError, PATIENCE},
-    watch,
+    data_set, watch,
 };
 
 /// Read from the manifest at a time.
@@ -19,7 +19,11 @@ const CHUNK_BYTES: usize = 64 * 1_024;
 
 /// Submits, and watches if asked to.
 pub async fn run(args: SubmitArgs) -> anyhow::Result<Exit> {
-    let manifest = open(&args.manifest).await?;
+    let manifest = match (args.manifest, args.data.data.clone()) {
+        (Some(manifest), _) => open(&manifest).await?,
+        (None, Some(data_set)) => data_set::manifest(data_set, &args.data).await?,
+        (None, None) => unreachable!("the command line has one of them"),
+    };
     let client = Client::new(args.server.server)?;
     // A manifest from a pipe can be sent only once, so whether somebody listens is asked first.
     client.patiently(PATIENCE, |message| eprintln!("{message}"), async || client.pools().await).await?;

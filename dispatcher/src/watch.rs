@@ -10,7 +10,7 @@ use std::{
 
 use uuid::Uuid;
 
-use self::progress::Progress;
+use self::{progress::Progress, table::Row};
 use crate::{
     Exit,
     api::types::{Batch, Job, JobState, JobsQuery},
@@ -36,12 +36,14 @@ pub struct Report {
     pub json: bool,
     /// The table, however long.
     pub all: bool,
+    /// The objects of the least confidence first.
+    pub by_confidence: bool,
 }
 
 /// Watches and reports.
 pub async fn run(args: WatchArgs) -> anyhow::Result<Exit> {
     let client = Client::new(args.server.server)?;
-    follow(&client, args.batch, Report { json: args.json, all: args.all }).await
+    follow(&client, args.batch, Report { json: args.json, all: args.all, by_confidence: args.by_confidence }).await
 }
 
 /// Shows the batch's progress on stderr until it is done, then reports its jobs on stdout.
@@ -74,6 +76,9 @@ async fn print_jobs(client: &Client, batch: &Batch, report: Report) -> anyhow::R
         })
         .await;
     }
+    if report.by_confidence {
+        return print_least_sure_first(client, batch, report.all).await;
+    }
     let every_job = report.all || batch.counts.total() <= MAX_LISTED as u64;
     if !every_job {
         eprintln!("{} jobs are not listed; --all lists them, --json prints them for a program", batch.counts.total());
@@ -90,7 +95,8 @@ async fn print_jobs(client: &Client, batch: &Batch, report: Report) -> anyhow::R
         }
         listed += jobs.len();
         if !jobs.is_empty() {
-            write!(stdout, "{}", table::table(&jobs, std::mem::take(&mut header)))?;
+            let rows: Vec<Row> = jobs.iter().flat_map(table::rows).collect();
+            write!(stdout, "{}", table::table(&rows, std::mem::take(&mut header)))?;
         }
         Ok(every_job || listed < MAX_LISTED)
     })
@@ -98,6 +104,28 @@ async fn print_jobs(client: &Client, batch: &Batch, report: Report) -> anyhow::R
     match batch.counts.unsuccessful().saturating_sub(listed as u64) {
         0 => {}
         more => eprintln!("... and {more} more that did not succeed"),
+    }
+    Ok(())
+}
+
+/// The objects that a reviewer should look at, the first ones or all.
+async fn print_least_sure_first(client: &Client, batch: &Batch, all: bool) -> anyhow::Result<()> {
+    let mut rows: Vec<Row> = Vec::new();
+    let mut total = 0;
+    each_page(client, batch.id, |jobs| {
+        let before = rows.len();
+        rows.extend(jobs.iter().flat_map(table::rows));
+        total += rows.len() - before;
+        rows.sort_by(Row::least_sure_first);
+        if !all {
+            rows.truncate(MAX_LISTED);
+        }
+        Ok(true)
+    })
+    .await?;
+    write!(std::io::stdout(), "{}", table::table(&rows, true))?;
+    if total > rows.len() {
+        eprintln!("... and {} more that are surer or have no mask; --all lists them", total - rows.len());
     }
     Ok(())
 }

@@ -5,11 +5,21 @@ use image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Luma};
 /// Bright discs on a dark, slightly textured ground; each seed another texture. The first disc's middle is at (24, 24), and (4, 4) is ground.
 fn blobs(width: u32, height: u32, seed: u32) -> GrayImage {
     GrayImage::from_fn(width, height, |x, y| {
-        let (dx, dy) = (f64::from(x % 48) - 24.0, f64::from(y % 48) - 24.0);
         let texture = (x.wrapping_mul(31) ^ y.wrapping_mul(17) ^ seed.wrapping_mul(97)) % 23;
-        let brightness = if dx.hypot(dy) < 12.0 { 190 } else { 40 };
+        let brightness = if is_disc(x, y) { 190 } else { 40 };
         Luma([(brightness + texture) as u8])
     })
+}
+
+/// The truth of the bright discs: 1 on them, 0 on the ground, as a grey PNG.
+pub fn labels_of_blobs(width: u32, height: u32) -> Vec<u8> {
+    let labels = GrayImage::from_fn(width, height, |x, y| Luma([u8::from(is_disc(x, y))]));
+    encode(&DynamicImage::ImageLuma8(labels), ImageFormat::Png)
+}
+
+fn is_disc(x: u32, y: u32) -> bool {
+    let (dx, dy) = (f64::from(x % 48) - 24.0, f64::from(y % 48) - 24.0);
+    dx.hypot(dy) < 12.0
 }
 
 fn encode(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {

@@ -112,6 +112,23 @@ impl System {
         id.trim().parse().with_context(|| format!("submit printed {id:?}"))
     }
 
+    /// Runs `dispatcher submit --data` with these arguments, which must be good, and gives the batch's id.
+    pub async fn submit_data(&self, arguments: &[&str]) -> anyhow::Result<Uuid> {
+        let output = self.client(&[&["submit", "--pool", POOL], arguments].concat()).await?;
+        ensure!(output.status.success(), "submit: {}", String::from_utf8_lossy(&output.stderr));
+        let id = String::from_utf8(output.stdout)?;
+        id.trim().parse().with_context(|| format!("submit printed {id:?}"))
+    }
+
+    /// Runs `dispatcher report`: the table, what it says beside it, and the CSV.
+    pub async fn report(&self, batch: Uuid) -> anyhow::Result<[String; 3]> {
+        let csv = self.dir.path().join("rows.csv");
+        let output = self.client(&["report", &batch.to_string(), "--csv", &csv.display().to_string()]).await?;
+        let said = String::from_utf8(output.stderr)?;
+        ensure!(output.status.success(), "report: {said}");
+        Ok([String::from_utf8(output.stdout)?, said, fs::read_to_string(csv)?])
+    }
+
     /// Runs `dispatcher watch` to the batch's end.
     pub async fn watch_output(&self, batch: Uuid) -> anyhow::Result<Output> {
         self.client(&["watch", &batch.to_string(), "--json"]).await
@@ -163,8 +180,9 @@ impl System {
     }
 
     async fn client(&self, arguments: &[&str]) -> anyhow::Result<Output> {
-        let server = ("DOTMASK_SERVER".into(), format!("http://{}", self.dispatcher_address));
-        let mut command = Program::client("dispatcher", &[server])?;
+        let mut environment = self.stack.environment();
+        environment.push(("DOTMASK_SERVER".into(), format!("http://{}", self.dispatcher_address)));
+        let mut command = Program::client("dispatcher", &environment)?;
         command.args(arguments);
         let output = Command::from(command).kill_on_drop(true).output();
         Ok(tokio::time::timeout(PATIENCE, output).await.context("the client hangs")??)

@@ -34,7 +34,7 @@ async fn images_become_masks_and_a_bad_one_stops_nothing() -> anyhow::Result<()>
         assert_eq!(image::load_from_memory(&object(ArtifactKind::InitialMask)?)?.into_luma8().dimensions(), (256, 256));
         assert_eq!(image::load_from_memory(&object(ArtifactKind::Overlay)?)?.into_rgb8().dimensions(), size);
         let receipt: serde_json::Value = serde_json::from_slice(&object(ArtifactKind::Receipt)?)?;
-        assert_eq!(receipt["losses"].as_array().map(Vec::len), Some(3), "{receipt}");
+        assert_eq!(receipt["objects"][0]["losses"].as_array().map(Vec::len), Some(3), "{receipt}");
     }
 
     system.put_image("in/text.png", b"no image at all")?;
@@ -45,7 +45,7 @@ async fn images_become_masks_and_a_bad_one_stops_nothing() -> anyhow::Result<()>
     assert_eq!(jobs.iter().map(|job| job.state).collect::<Vec<_>>(), [JobState::Failed, JobState::Failed, JobState::Succeeded]);
     let error = |index: usize| jobs[index].error.as_ref().expect("failed jobs say why").message.clone();
     assert!(error(0).contains("s3://scans/in/missing.png"), "{}", error(0));
-    assert!(error(1).contains("expected PNG, JPEG or TIFF"), "{}", error(1));
+    assert!(error(1).contains("expected PNG, JPEG, TIFF"), "{}", error(1));
     assert_eq!(jobs[0].attempt, 1, "what cannot succeed is not tried again");
 
     // The same image has the same mask, whatever ran before it on the worker.

@@ -1,9 +1,6 @@
 use std::time::Duration;
 
-use request::{Parameters, Points, S3Uri};
-use uuid::Uuid;
-
-use crate::{ClaimedJob, ErrorClass, JobFailure, Lease, Ledger, LedgerError, Result, errors::Answer as _, reading::parse_image};
+use crate::{ClaimedJob, ErrorClass, JobFailure, Lease, Ledger, Result, errors::Answer as _, reading::read_request};
 
 impl Ledger {
     /// queued -> running: the pool's next due job, with a lease that ends `ttl` from now; none when nothing is due.
@@ -30,11 +27,7 @@ impl Ledger {
             ), begun AS (
                 INSERT INTO attempts (job_id, epoch, attempt, worker) SELECT id, epoch, attempt, $2 FROM claimed
             )
-            SELECT
-                id, batch_id, epoch, attempt, image,
-                points::text AS "points!",
-                parameters::text AS "parameters!"
-            FROM claimed
+            SELECT id, batch_id, epoch, attempt, request::text AS "request!" FROM claimed
             "#,
             pool,
             worker,
@@ -45,8 +38,8 @@ impl Ledger {
         .await?;
         let Some(row) = row else { return Ok(None) };
         let lease = Lease { job_id: row.id, batch_id: row.batch_id, epoch: row.epoch, worker: worker.into() };
-        match read_request(row.id, &row.image, &row.points, &row.parameters) {
-            Ok((image, points, parameters)) => Ok(Some(ClaimedJob { lease, attempt: row.attempt, image, points, parameters })),
+        match read_request(row.id, &row.request) {
+            Ok(request) => Ok(Some(ClaimedJob { lease, attempt: row.attempt, request })),
             Err(error) => {
                 let failure = JobFailure { class: ErrorClass::Permanent, message: error.to_string() };
                 // A lease lost already means that somebody else has the last word.
@@ -72,14 +65,4 @@ impl Ledger {
         .await?;
         Ok(done.rows_affected() == 1)
     }
-}
-
-fn read_request(job_id: Uuid, image: &str, points: &str, parameters: &str) -> Result<(S3Uri, Points, Parameters)> {
-    let unreadable =
-        |what: &str, error: serde_json::Error| LedgerError::Unreadable { job_id, reason: format!("its {what}: {error}") };
-    Ok((
-        parse_image(job_id, image)?,
-        serde_json::from_str(points).map_err(|error| unreadable("points", error))?,
-        serde_json::from_str(parameters).map_err(|error| unreadable("parameters", error))?,
-    ))
 }

@@ -1,5 +1,5 @@
 use jiff::Timestamp;
-use request::{Parameters, Points, S3Uri};
+use request::{Method, S3Uri, SegmentationRequest, Setting};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -67,8 +67,10 @@ pub enum ArtifactKind {
 /// An object that belongs to a result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Artifact {
-    /// What it is; a result has at most one of a kind.
+    /// What it is; a result has at most one of a kind for each object.
     pub kind: ArtifactKind,
+    /// Which of the request's objects it shows, from 1; 0 where it is of the whole image.
+    pub object: u32,
     /// Where it is.
     pub uri: S3Uri,
     /// SHA-256 of its bytes, 64 lower-case hexadecimal digits.
@@ -77,15 +79,61 @@ pub struct Artifact {
     pub bytes: u64,
 }
 
-/// What a successful attempt made. The objects are in S3 before the result is offered to the ledger.
-#[derive(Debug, Clone, PartialEq)]
-pub struct JobResult {
-    /// The objects.
-    pub artifacts: Vec<Artifact>,
+/// What is known of an object's mask.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Mask {
+    /// Which of the request's objects it is of, from 1.
+    pub object: u32,
     /// Intersection over union of the answer with the initial mask, before both are brought to the image's size.
     pub iou: f64,
     /// The fine-tuning step the mask was taken from, from 1; 0 where the answer is the initial mask itself.
     pub best_step: i32,
+    /// How far a reviewer may trust it, 0 to 1.
+    pub confidence: f64,
+    /// What the user should know about it.
+    pub warnings: Vec<String>,
+}
+
+/// What a method's mask is worth beside the truth, or why there is none: one row of an evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// How many points the method was given.
+    pub setting: Setting,
+    /// Which repeat of the drawing, from 0.
+    pub repeat: u32,
+    /// Which method.
+    pub method: Method,
+    /// Of the mask with the truth, at the image's size.
+    pub dice: Option<f64>,
+    /// Of the mask with the truth, at the image's size.
+    pub iou: Option<f64>,
+    /// The fine-tuning step the mask was taken from; 0 for the other methods.
+    pub best_step: Option<i32>,
+    /// How long the method took.
+    pub seconds: Option<f64>,
+    /// Of the mask with the initial mask.
+    pub iou_with_initial: Option<f64>,
+    /// The share of the points on whose side the mask is.
+    pub agreement: Option<f64>,
+    /// How far a reviewer may trust the mask, 0 to 1.
+    pub confidence: Option<f64>,
+    /// Dice as the paper's published code computes it, where the recipe is that code's.
+    pub published_dice: Option<f64>,
+    /// IoU as the paper's published code computes it, where the recipe is that code's.
+    pub published_iou: Option<f64>,
+    /// Why there is nothing to score.
+    pub skipped: Option<String>,
+}
+
+/// What a successful attempt made. The objects are in S3 before the result is offered to the ledger.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobResult {
+    /// The objects in S3.
+    pub artifacts: Vec<Artifact>,
+    /// One for each object of the request; none for an evaluation.
+    pub masks: Vec<Mask>,
+    /// An evaluation's rows. [`crate::Ledger::jobs`] leaves them out.
+    pub scores: Vec<Score>,
     /// How long the attempt took.
     pub seconds: f64,
 }
@@ -110,12 +158,21 @@ pub struct ClaimedJob {
     pub lease: Lease,
     /// Which attempt this is, from 1.
     pub attempt: i32,
-    /// Where the image is.
-    pub image: S3Uri,
-    /// The dots.
-    pub points: Points,
-    /// How to segment.
-    pub parameters: Parameters,
+    /// What to do.
+    pub request: SegmentationRequest,
+}
+
+/// The rows of one evaluation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScoredJob {
+    /// The job.
+    pub id: Uuid,
+    /// Its line in the manifest, from 1.
+    pub line: u64,
+    /// What was asked for.
+    pub request: SegmentationRequest,
+    /// By repeat and method.
+    pub scores: Vec<Score>,
 }
 
 /// Whether the ledger took a worker's last word on a job.
@@ -137,16 +194,10 @@ pub struct JobStatus {
     pub batch_id: Uuid,
     /// Its line in the manifest, from 1.
     pub line: u64,
-    /// The user's own name for it.
-    pub user_id: Option<String>,
     /// Which workers may have it.
     pub pool: String,
-    /// Where the image is.
-    pub image: S3Uri,
-    /// The dots.
-    pub points: Points,
-    /// How to segment.
-    pub parameters: Parameters,
+    /// What was asked for.
+    pub request: SegmentationRequest,
     /// Where it is in its life.
     pub state: JobState,
     /// How many attempts were begun and charged.

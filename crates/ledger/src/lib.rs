@@ -36,7 +36,8 @@ pub use batch::{BatchStatus, Counts, NewBatch, PoolBacklog, PoolStatus, Submitte
 use errors::Answer as _;
 pub use errors::LedgerError;
 pub use job::{
-    Artifact, ArtifactKind, ClaimedJob, ErrorClass, Finalised, JobFailure, JobResult, JobState, JobStatus, Lease, ReapedJob,
+    Artifact, ArtifactKind, ClaimedJob, ErrorClass, Finalised, JobFailure, JobResult, JobState, JobStatus, Lease, Mask,
+    ReapedJob, Score, ScoredJob,
 };
 pub use outbox::OutboxBatch;
 use sqlx::{

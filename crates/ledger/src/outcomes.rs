@@ -1,6 +1,7 @@
 //! A worker's last word on a job. Each is one statement: the job's row is locked and its guard checked before all else, and when
 //! that finds nothing, nothing is written.
 
+use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::{ArtifactKind, ErrorClass, Finalised, JobFailure, JobResult, Lease, Ledger, Result, errors::Answer as _};
@@ -12,6 +13,7 @@ impl Ledger {
     /// running -> succeeded, with its result. The objects must be in their store before.
     pub async fn finalise(&self, lease: &Lease, result: &JobResult) -> Result<Finalised> {
         let kinds: Vec<ArtifactKind> = result.artifacts.iter().map(|artifact| artifact.kind).collect();
+        let objects: Vec<i32> = result.artifacts.iter().map(|artifact| artifact.object.cast_signed()).collect();
         let uris: Vec<String> = result.artifacts.iter().map(|artifact| artifact.uri.to_string()).collect();
         let digests: Vec<String> = result.artifacts.iter().map(|artifact| artifact.sha256.clone()).collect();
         let sizes: Vec<i64> = result.artifacts.iter().map(|artifact| artifact.bytes.cast_signed()).collect();
@@ -28,20 +30,38 @@ impl Ledger {
             ), freed AS (
                 DELETE FROM leases USING changed WHERE leases.job_id = changed.id
             ), made AS (
-                INSERT INTO results (job_id, epoch, iou, best_step, seconds) SELECT id, epoch, $3, $4, $5 FROM changed
+                INSERT INTO results (job_id, epoch, seconds) SELECT id, epoch, $3 FROM changed
+            ), masked AS (
+                INSERT INTO masks (job_id, object, iou, best_step, confidence, warnings)
+                SELECT id, mask.*
+                FROM changed, json_to_recordset($4::json) AS mask (
+                    object integer, iou double precision, best_step integer, confidence double precision, warnings json
+                )
+            ), scored AS (
+                INSERT INTO scores (
+                    job_id, setting, repeat, method, dice, iou, best_step, seconds, iou_with_initial, agreement, confidence,
+                    published_dice, published_iou, skipped
+                )
+                SELECT id, score.*
+                FROM changed, json_to_recordset($5::json) AS score (
+                    setting text, repeat integer, method method, dice double precision, iou double precision, best_step integer,
+                    seconds double precision, iou_with_initial double precision, agreement double precision,
+                    confidence double precision, published_dice double precision, published_iou double precision, skipped text
+                )
             ), kept AS (
-                INSERT INTO artifacts (job_id, kind, uri, sha256, bytes)
+                INSERT INTO artifacts (job_id, kind, object, uri, sha256, bytes)
                 SELECT id, artifact.*
-                FROM changed, unnest($6::artifact_kind[], $7::text[], $8::text[], $9::bigint[]) AS artifact
+                FROM changed, unnest($6::artifact_kind[], $7::integer[], $8::text[], $9::text[], $10::bigint[]) AS artifact
             )
             SELECT id FROM changed
             "#,
             lease.job_id,
             lease.epoch,
-            result.iou,
-            result.best_step,
             result.seconds,
+            Json(&result.masks) as _,
+            Json(&result.scores) as _,
             kinds as Vec<ArtifactKind>,
+            &objects,
             &uris,
             &digests,
             &sizes

@@ -1,10 +1,10 @@
-use request::{Parameters, Points, S3Uri};
+use request::SegmentationRequest;
 use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::{
-    Artifact, BatchStatus, Counts, ErrorClass, JobFailure, JobResult, JobState, JobStatus, Ledger, LedgerError, Result,
-    errors::Answer as _, time::Time,
+    Artifact, BatchStatus, Counts, ErrorClass, JobFailure, JobResult, JobState, JobStatus, Ledger, LedgerError, Mask, Result,
+    Score, ScoredJob, errors::Answer as _, time::Time,
 };
 
 /// Selects [`JobRow`]s; the literal says which and in what order.
@@ -14,9 +14,8 @@ macro_rules! select_jobs {
             JobRow,
             r#"
             SELECT
-                jobs.id, batch_id, line, user_id, pool, image,
-                points AS "points: Json<Points>",
-                parameters AS "parameters: Json<Parameters>",
+                jobs.id, batch_id, line, pool,
+                request::text AS "request!",
                 state AS "state: JobState",
                 attempt, max_attempts, jobs.epoch,
                 error_class AS "error_class: ErrorClass",
@@ -24,12 +23,13 @@ macro_rules! select_jobs {
                 created_at AS "created_at: Time",
                 started_at AS "started_at: Time",
                 finished_at AS "finished_at: Time",
-                iou AS "iou?", best_step AS "best_step?", seconds AS "seconds?",
+                seconds AS "seconds?",
                 (
-                    SELECT json_agg(json_build_object('kind', kind, 'uri', uri, 'sha256', sha256, 'bytes', bytes) ORDER BY kind)
-                    FROM artifacts
-                    WHERE artifacts.job_id = jobs.id
-                ) AS "artifacts: Json<Vec<Artifact>>"
+                    SELECT json_agg(row_to_json(artifacts) ORDER BY object, kind) FROM artifacts WHERE artifacts.job_id = jobs.id
+                ) AS "artifacts: Json<Vec<Artifact>>",
+                (
+                    SELECT json_agg(row_to_json(masks) ORDER BY object) FROM masks WHERE masks.job_id = jobs.id
+                ) AS "masks: Json<Vec<Mask>>"
             FROM jobs
             LEFT JOIN results ON results.job_id = jobs.id
             "# + $rest,
@@ -88,7 +88,8 @@ impl Ledger {
         }))
     }
 
-    /// Up to `limit` jobs of a batch, those with a line after `after_line`, by line.
+    /// Up to `limit` jobs of a batch, those with a line after `after_line`, by line. Without their scores, of which
+    /// [`Ledger::scores`] has pages of its own.
     pub async fn jobs(&self, batch: Uuid, after_line: u64, limit: u32) -> Result<Vec<JobStatus>> {
         select_jobs!(
             "WHERE batch_id = $1 AND line > $2 ORDER BY line LIMIT $3",
@@ -106,12 +107,53 @@ impl Ledger {
 
     /// One job.
     pub async fn job(&self, id: Uuid) -> Result<Option<JobStatus>> {
-        select_jobs!("WHERE jobs.id = $1", id)
-            .fetch_optional(&self.pool)
-            .answer("read a job")
-            .await?
-            .map(JobStatus::try_from)
-            .transpose()
+        let row = select_jobs!("WHERE jobs.id = $1", id).fetch_optional(&self.pool).answer("read a job").await?;
+        let Some(row) = row else { return Ok(None) };
+        let mut job = JobStatus::try_from(row)?;
+        if let Some(result) = &mut job.result {
+            // Written with the result, and never changed.
+            let scores = sqlx::query_scalar!(
+                r#"
+                SELECT json_agg(row_to_json(scores) ORDER BY repeat, method) AS "scores: Json<Vec<Score>>"
+                FROM scores
+                WHERE job_id = $1
+                "#,
+                id
+            );
+            let scores = scores.fetch_one(&self.pool).answer("read a job's scores").await?;
+            result.scores = scores.map(|Json(scores)| scores).unwrap_or_default();
+        }
+        Ok(Some(job))
+    }
+
+    /// Up to `limit` jobs of a batch that have scores, those with a line after `after_line`, by line.
+    pub async fn scores(&self, batch: Uuid, after_line: u64, limit: u32) -> Result<Vec<ScoredJob>> {
+        let rows = sqlx::query!(
+            r#"
+            SELECT
+                jobs.id, line,
+                request::text AS "request!",
+                (
+                    SELECT json_agg(row_to_json(scores) ORDER BY repeat, method) FROM scores WHERE scores.job_id = jobs.id
+                ) AS "scores!: Json<Vec<Score>>"
+            FROM jobs
+            WHERE batch_id = $1 AND line > $2 AND EXISTS (SELECT FROM scores WHERE scores.job_id = jobs.id)
+            ORDER BY line
+            LIMIT $3
+            "#,
+            batch,
+            i64::try_from(after_line).unwrap_or(i64::MAX),
+            i64::from(limit)
+        )
+        .fetch_all(&self.pool)
+        .answer("read the scores of a batch")
+        .await?;
+        rows.into_iter()
+            .map(|row| {
+                let request = read_request(row.id, &row.request)?;
+                Ok(ScoredJob { id: row.id, line: row.line.cast_unsigned(), request, scores: row.scores.0 })
+            })
+            .collect()
     }
 }
 
@@ -119,11 +161,8 @@ struct JobRow {
     id: Uuid,
     batch_id: Uuid,
     line: i64,
-    user_id: Option<String>,
     pool: String,
-    image: String,
-    points: Json<Points>,
-    parameters: Json<Parameters>,
+    request: String,
     state: JobState,
     attempt: i32,
     max_attempts: i32,
@@ -133,32 +172,26 @@ struct JobRow {
     created_at: Time,
     started_at: Option<Time>,
     finished_at: Option<Time>,
-    iou: Option<f64>,
-    best_step: Option<i32>,
     seconds: Option<f64>,
     artifacts: Option<Json<Vec<Artifact>>>,
+    masks: Option<Json<Vec<Mask>>>,
 }
 
 impl TryFrom<JobRow> for JobStatus {
     type Error = LedgerError;
 
     fn try_from(row: JobRow) -> Result<Self> {
-        let image = parse_image(row.id, &row.image)?;
+        let request = read_request(row.id, &row.request)?;
         let artifacts = row.artifacts.map(|Json(artifacts)| artifacts).unwrap_or_default();
-        let result = match (row.iou, row.best_step, row.seconds) {
-            (Some(iou), Some(best_step), Some(seconds)) => Some(JobResult { artifacts, iou, best_step, seconds }),
-            _ => None,
-        };
+        let masks = row.masks.map(|Json(masks)| masks).unwrap_or_default();
+        let result = row.seconds.map(|seconds| JobResult { artifacts, masks, scores: Vec::new(), seconds });
         let error = row.error_class.zip(row.error_message).map(|(class, message)| JobFailure { class, message });
         Ok(Self {
             id: row.id,
             batch_id: row.batch_id,
             line: row.line.cast_unsigned(),
-            user_id: row.user_id,
             pool: row.pool,
-            image,
-            points: row.points.0,
-            parameters: row.parameters.0,
+            request,
             state: row.state,
             attempt: row.attempt,
             max_attempts: row.max_attempts,
@@ -172,8 +205,11 @@ impl TryFrom<JobRow> for JobStatus {
     }
 }
 
-/// What was an image's place when it was stored must still be one. The error does not repeat it: it is logged.
-pub(crate) fn parse_image(job_id: Uuid, text: &str) -> Result<S3Uri> {
-    let reason = "its image has no place this version knows, expected s3://bucket/key";
-    text.parse().map_err(|_: request::UriError| LedgerError::Unreadable { job_id, reason: reason.into() })
+/// What was a request when it was stored must still be one. The error repeats nothing of it, for it is logged.
+pub(crate) fn read_request(job_id: Uuid, text: &str) -> Result<SegmentationRequest> {
+    let unreadable = |error: serde_json::Error| {
+        let reason = format!("its request is none that this version takes, up to its character {}", error.column());
+        LedgerError::Unreadable { job_id, reason }
+    };
+    serde_json::from_str(text).map_err(unreadable)
 }

@@ -63,22 +63,15 @@ impl BatchWriter {
         if request.id.as_ref().is_some_and(|id| id.contains('\0')) {
             return Err(unstorable("its id has a NUL character"));
         }
-        let points = serde_json::to_string(&request.points).map_err(|error| unstorable(&error.to_string()))?;
-        let parameters = serde_json::to_string(&request.parameters).map_err(|error| unstorable(&error.to_string()))?;
+        let content = serde_json::to_string(&request).map_err(|error| unstorable(&error.to_string()))?;
         let pool = request.pool.as_ref().unwrap_or(&self.pool).clone();
         let turn = self.next_turn(&pool).await?;
 
         copy::column(&mut self.rows, &Uuid::now_v7().to_string());
         copy::column(&mut self.rows, &self.id.to_string());
         copy::column(&mut self.rows, &line.to_string());
-        match &request.id {
-            Some(id) => copy::column(&mut self.rows, id),
-            None => copy::null(&mut self.rows),
-        }
         copy::column(&mut self.rows, &pool);
-        copy::column(&mut self.rows, &request.image.to_string());
-        copy::column(&mut self.rows, &points);
-        copy::column(&mut self.rows, &parameters);
+        copy::column(&mut self.rows, &content);
         copy::column(&mut self.rows, &self.priority.to_string());
         copy::column(&mut self.rows, &turn.to_string());
         copy::column(&mut self.rows, &MAX_ATTEMPTS.to_string());
@@ -106,8 +99,7 @@ impl BatchWriter {
     /// One COPY of what was gathered. Each is complete by itself, so that between them the connection is free for other
     /// statements, and an error shows soon.
     async fn flush(&mut self) -> Result<()> {
-        const COPY: &str =
-            "COPY jobs (id, batch_id, line, user_id, pool, image, points, parameters, priority, turn, max_attempts) FROM STDIN";
+        const COPY: &str = "COPY jobs (id, batch_id, line, pool, request, priority, turn, max_attempts) FROM STDIN";
         let doing = "store the jobs of a batch";
         if self.rows.is_empty() {
             return Ok(());

@@ -79,6 +79,24 @@ impl Objects {
         request.send().await.map(drop).map_err(|error| ObjectsError::object(uri, error))
     }
 
+    /// The keys that begin with `prefix`, in the store's order; more than `limit` are refused.
+    pub async fn list(&self, bucket: &str, prefix: &str, limit: usize) -> Result<Vec<String>, ObjectsError> {
+        let mut keys = Vec::new();
+        let mut next = None;
+        loop {
+            let request = self.client.list_objects_v2().bucket(bucket).prefix(prefix).set_continuation_token(next);
+            let page = request.send().await.map_err(|error| ObjectsError::bucket(bucket, error))?;
+            keys.extend(page.contents.unwrap_or_default().into_iter().filter_map(|object| object.key));
+            if keys.len() > limit {
+                return Err(ObjectsError::TooMany { folder: format!("s3://{bucket}/{prefix}"), limit });
+            }
+            next = page.next_continuation_token.filter(|_| page.is_truncated == Some(true));
+            if next.is_none() {
+                return Ok(keys);
+            }
+        }
+    }
+
     /// Checks that a bucket exists and the credentials open it.
     pub async fn check(&self, bucket: &str) -> Result<(), ObjectsError> {
         let answer = self.client.head_bucket().bucket(bucket).send().await;

@@ -37,6 +37,14 @@ pub enum ObjectsError {
         /// The most that the caller takes, in bytes.
         limit: u64,
     },
+    /// A folder holds more than the caller takes.
+    #[error("{folder} has more than {limit} objects, the most that is taken; name a smaller folder")]
+    TooMany {
+        /// The bucket and what the keys begin with.
+        folder: String,
+        /// The most that the caller takes.
+        limit: usize,
+    },
     /// The store refuses the request itself.
     #[error("the store refuses the request for {place}: {reason}")]
     Refused {

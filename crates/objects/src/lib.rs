@@ -1,4 +1,4 @@
-//! Objects in S3 and in stores that speak S3: read with a limit, write, check a bucket. Every request has a time limit and a
+//! Objects in S3 and in stores that speak S3: read with a limit, write, list with a limit, check a bucket. Every request has a time limit and a
 //! few retries of its own; what still fails says whether another attempt later may succeed.
 //!
 //! Keys can name patients, so this crate logs nothing. An [`ObjectsError`]'s text holds the object's place, for the job's

@@ -56,6 +56,57 @@ async fn reads_back_what_was_written_under_any_key() -> Outcome {
 }
 
 #[tokio::test]
+async fn lists_a_folder_and_nothing_beside_it() -> Outcome {
+    let (_dir, _store, objects) = store().await?;
+    for key in ["data/b/1.png", "data/a.png", "data/a b+ü.png", "database/c.png", "d.png"] {
+        objects.put(&uri(&format!("s3://scans/{key}")), Bytes::from_static(b"x"), "image/png").await?;
+    }
+    let mut keys = objects.list("scans", "data/", 3).await?;
+    keys.sort();
+    assert_eq!(keys, ["data/a b+ü.png", "data/a.png", "data/b/1.png"]);
+    assert_eq!(objects.list("scans", "", 5).await?.len(), 5);
+    assert!(objects.list("scans", "nothing/", 1).await?.is_empty());
+    let error = objects.list("scans", "data/", 2).await.expect_err("three objects");
+    assert!(matches!(error, ObjectsError::TooMany { limit: 2, .. }) && !error.is_transient(), "{error:?}");
+    assert!(error.to_string().starts_with("s3://scans/data/ has more than 2 objects"), "{error}");
+    let error = objects.list("elsewhere", "", 5).await.expect_err("missing");
+    assert!(matches!(error, ObjectsError::NoBucket { .. }), "{error:?}");
+    Ok(())
+}
+
+/// A store that answers each request with the next of these pages, and where it is.
+async fn paging(pages: [&'static str; 2]) -> std::io::Result<(String, tokio::task::JoinHandle<std::io::Result<Vec<String>>>)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let endpoint = format!("http://{}", listener.local_addr()?);
+    let asked = tokio::spawn(async move {
+        let mut asked = Vec::new();
+        for page in pages {
+            let (mut connection, _) = listener.accept().await?;
+            asked.push(read_head(&mut connection).await?);
+            let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/xml\r\ncontent-length: ";
+            connection.write_all(format!("{head}{}\r\n\r\n{page}", page.len()).as_bytes()).await?;
+        }
+        Ok(asked)
+    });
+    Ok((endpoint, asked))
+}
+
+#[tokio::test]
+async fn asks_for_every_page_of_a_long_listing() -> Outcome {
+    let pages = [
+        "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>more</NextContinuationToken>\
+         <Contents><Key>a</Key></Contents><Contents><Key>b</Key></Contents></ListBucketResult>",
+        "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>c</Key></Contents></ListBucketResult>",
+    ];
+    let (endpoint, asked) = paging(pages).await?;
+    let objects = client(&config(endpoint), "any", "any").await;
+    assert_eq!(objects.list("scans", "", 3).await?, ["a", "b", "c"]);
+    let asked = asked.await??;
+    assert!(asked[1].contains("continuation-token=more"), "{asked:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn takes_the_key_as_it_stands() -> Outcome {
     let (_dir, store, objects) = store().await?;
     objects.put(&uri("s3://scans/a%20b+c/x"), Bytes::from_static(b"1"), "text/plain").await?;
@@ -146,12 +197,12 @@ async fn takes_an_object_of_the_limit_and_refuses_a_byte_more() -> Outcome {
 }
 
 /// Reads a request without a body.
-async fn read_head(connection: &mut TcpStream) -> std::io::Result<()> {
+async fn read_head(connection: &mut TcpStream) -> std::io::Result<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(connection.read_u8().await?);
     }
-    Ok(())
+    Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
 #[tokio::test]

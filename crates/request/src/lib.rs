@@ -1,4 +1,4 @@
-//! What a user asks for: an image's place, the dots on it, and how to segment it.
+//! What a user asks for: an image's place, the dots on it or the truth to compare with, and how to segment it.
 //!
 //! Plain types, validated where they are made: a [`Points`] that exists has a positive point and finite coordinates, an
 //! [`S3Uri`] that exists has a bucket and a key. The binaries, the ledger and the segmenter share them; this crate knows no
@@ -10,6 +10,7 @@ mod parameters;
 mod points;
 mod segmentation_request;
 mod setting;
+mod task;
 mod uri;
 mod view;
 
@@ -19,5 +20,6 @@ pub use parameters::{MAX_STEPS, Parameters, ParametersError, Recipe};
 pub use points::{Label, MAX_POINTS, Point, Points, PointsError};
 pub use segmentation_request::{MAX_ID_BYTES, MAX_REQUEST_BYTES, RequestError, SegmentationRequest};
 pub use setting::{Setting, SettingError};
+pub use task::{Evaluation, EvaluationDots, MAX_OBJECTS, MAX_REPEATS, Object, Task, TaskError};
 pub use uri::{S3Uri, UriError};
 pub use view::{View, Window, WindowError};

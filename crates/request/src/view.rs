@@ -4,11 +4,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct View {
-    /// Which axial slice of a volume (NIfTI), counted from 0 along the file's third axis. Needed for a volume of several, and wrong for
-    /// a flat image.
+    /// Which axial slice of a volume (NIfTI), counted from 0 along the file's axis that is nearest to the patient's. Needed for a
+    /// volume of several, and wrong for a flat image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slice: Option<u32>,
-    /// Which values are shown. Without one: 8-bit images as they are, DICOM by its own window, all else by its least and greatest value.
+    /// Which values are shown. Without one: 8-bit images as they are, DICOM by its own window, other images of more bits from their
+    /// 0.1 % to their 99.9 % percentile, a volume's slice by its least and greatest value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<Window>,
 }

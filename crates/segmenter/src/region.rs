@@ -4,6 +4,10 @@
 //! tokens that are similar to the positive points, lie within or about their convex hull, and are nearer to a positive point than to
 //! any negative one; then closes gaps. All in tokens; distances are between their centres.
 
+use std::collections::BTreeSet;
+
+use crate::grid::Part;
+
 /// What is known of an image's tokens, row by row on a square grid.
 pub struct Tokens<'a> {
     /// Tokens a side.
@@ -16,6 +20,8 @@ pub struct Tokens<'a> {
     pub negative: &'a [usize],
     /// For every positive point the mean similarity of its token with the others'; 1 for a single point.
     pub among_positive: &'a [f32],
+    /// The tokens that tell what the background is like.
+    pub part: Part,
 }
 
 /// How far about the hull the object may reach where one point says nothing of its size.
@@ -26,7 +32,9 @@ const CLOSING: usize = 2;
 /// Where the object is. `side * side`
 pub fn near_points(tokens: &Tokens) -> Vec<bool> {
     let place = |&token: &usize| ((token % tokens.side) as f64, (token / tokens.side) as f64);
-    let positive: Vec<(f64, f64)> = tokens.positive.iter().map(place).collect();
+    // Two points on one token say no more of the object's size than one.
+    let distinct: BTreeSet<usize> = tokens.positive.iter().copied().collect();
+    let positive: Vec<(f64, f64)> = distinct.iter().map(place).collect();
     let negative: Vec<(f64, f64)> = tokens.negative.iter().map(place).collect();
     let hull = convex_hull(&positive);
     let reach = reach(&positive);
@@ -34,7 +42,11 @@ pub fn near_points(tokens: &Tokens) -> Vec<bool> {
 
     // Half-way between what the points have in common and what lies far from them.
     let far: Vec<f64> = similarities(tokens, |token| from_hull[token] > 2.0 * reach + 3.0);
-    let background = if far.is_empty() { minimum(tokens.similarity) } else { far.iter().sum::<f64>() / far.len() as f64 };
+    let background = if far.is_empty() {
+        similarities(tokens, |_| true).into_iter().fold(f64::INFINITY, f64::min)
+    } else {
+        far.iter().sum::<f64>() / far.len() as f64
+    };
     let threshold =
         f64::midpoint(median(tokens.among_positive.iter().map(|&similarity| f64::from(similarity)).collect()), background);
 
@@ -45,15 +57,15 @@ pub fn near_points(tokens: &Tokens) -> Vec<bool> {
             && nearest(&positive, here) <= nearest(&negative, here)
     };
     let found: Vec<bool> = (0..tokens.similarity.len()).map(belongs).collect();
-    close_gaps(&found, tokens.side)
+    close_gaps(&found, tokens.side, tokens.positive)
 }
 
+/// The similarities of the wanted tokens of the part that counts.
 fn similarities(tokens: &Tokens, wanted: impl Fn(usize) -> bool) -> Vec<f64> {
-    tokens.similarity.iter().enumerate().filter(|&(token, _)| wanted(token)).map(|(_, &value)| f64::from(value)).collect()
-}
-
-fn minimum(values: &[f32]) -> f64 {
-    values.iter().fold(f64::INFINITY, |least, &value| least.min(f64::from(value)))
+    let Part { height, width } = tokens.part;
+    let counts = |token: usize| ((token % tokens.side) as i64) < width && ((token / tokens.side) as i64) < height;
+    let values = tokens.similarity.iter().enumerate().filter(|&(token, _)| counts(token) && wanted(token));
+    values.map(|(_, &value)| f64::from(value)).collect()
 }
 
 /// The middle value, or the mean of the two in the middle.
@@ -123,23 +135,25 @@ fn distance_to_segment(a: (f64, f64), b: (f64, f64), (x, y): (f64, f64)) -> f64 
 }
 
 /// Morphological closing, then opening, with a cross, then holes filled. Beyond the grid is background.
-fn close_gaps(map: &[bool], side: usize) -> Vec<bool> {
+///
+/// An object narrower than the opening would vanish: where it leaves none of the points' tokens, there is no opening.
+fn close_gaps(map: &[bool], side: usize, points: &[usize]) -> Vec<bool> {
     // Room about the grid, so that the closing does not eat from the edges.
     let margin = CLOSING + 1;
     let padded = side + 2 * margin;
-    let mut map: Vec<bool> = (0..padded * padded)
+    let at = |cell: usize| (cell / side + margin) * padded + cell % side + margin;
+    let map: Vec<bool> = (0..padded * padded)
         .map(|cell| {
             let (x, y) = ((cell % padded).wrapping_sub(margin), (cell / padded).wrapping_sub(margin));
             x < side && y < side && map[y * side + x]
         })
         .collect();
-    for value in [true, false, false, true] {
-        for _ in 0..CLOSING {
-            map = spread(&map, padded, value);
-        }
-    }
+    let spread = |map, value| (0..CLOSING).fold(map, |map: Vec<bool>, _| spread(&map, padded, value));
+    let closed = spread(spread(map, true), false);
+    let opened = spread(spread(closed.clone(), false), true);
+    let mut map = if points.iter().any(|&point| opened[at(point)]) { opened } else { closed };
     fill_holes(&mut map, padded);
-    (0..side * side).map(|cell| map[(cell / side + margin) * padded + cell % side + margin]).collect()
+    (0..side * side).map(|cell| map[at(cell)]).collect()
 }
 
 /// The four neighbours of a cell that are on the grid.
@@ -194,7 +208,52 @@ mod tests {
             positive,
             negative,
             among_positive: &vec![0.9; positive.len()],
+            part: Part { height: SIDE as i64, width: SIDE as i64 },
         })
+    }
+
+    #[test]
+    fn an_object_smaller_than_a_spur_stays_however_many_points_are_on_it() {
+        let small = [at(8, 16), at(9, 16), at(8, 17)];
+        let similarity: Vec<f32> = (0..SIDE * SIDE).map(|token| if small.contains(&token) { 0.9 } else { 0.1 }).collect();
+        for positive in [vec![small[0]], vec![small[0]; 4], small.to_vec()] {
+            let found = near_points(&Tokens {
+                side: SIDE,
+                similarity: &similarity,
+                positive: &positive,
+                negative: &[at(16, 16)],
+                among_positive: &vec![0.9; positive.len()],
+                part: Part { height: SIDE as i64, width: SIDE as i64 },
+            });
+            assert!(small.iter().all(|&token| found[token]), "{positive:?}");
+            assert!(found.iter().filter(|&&found| found).count() < 8, "{positive:?}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_count_tells_nothing_of_the_background() {
+        // Left of column 16 the image, right of it padding that is like the object.
+        let similarity: Vec<f32> = (0..SIDE * SIDE)
+            .map(|token| match token % SIDE {
+                0..4 => 0.9,
+                4..8 => 0.6,
+                8..16 => 0.1,
+                _ => 0.7,
+            })
+            .collect();
+        let positive = [at(1, 10), at(2, 12), at(1, 14), at(2, 16)];
+        let found = |width| {
+            near_points(&Tokens {
+                side: SIDE,
+                similarity: &similarity,
+                positive: &positive,
+                negative: &[],
+                among_positive: &[0.9; 4],
+                part: Part { height: SIDE as i64, width },
+            })[at(4, 13)]
+        };
+        assert!(found(16), "0.6 is more than half-way from 0.1 to 0.9");
+        assert!(!found(SIDE as i64), "0.6 is less than half-way from what is far, padding and all, to 0.9");
     }
 
     #[test]
@@ -234,9 +293,9 @@ mod tests {
         let mut map: Vec<bool> = (0..SIDE * SIDE).map(block).collect();
         map[at(16, 16)] = false;
         map[at(28, 28)] = true;
-        let closed = close_gaps(&map, SIDE);
+        let closed = close_gaps(&map, SIDE, &[at(16, 16)]);
         assert!(closed[at(16, 16)] && !closed[at(28, 28)] && closed[at(12, 20)]);
-        let to_the_edge = close_gaps(&[true; SIDE * SIDE], SIDE);
+        let to_the_edge = close_gaps(&[true; SIDE * SIDE], SIDE, &[at(16, 16)]);
         assert!(to_the_edge[at(0, 16)] && to_the_edge[at(16, 31)]);
     }
 }

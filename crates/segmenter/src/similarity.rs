@@ -78,6 +78,7 @@ fn about_the_points(features: &Tensor, positives: &[usize], negatives: &[usize],
         positive: positives,
         negative: negatives,
         among_positive: &among(features, positives)?,
+        part,
     });
     Ok(Tensor::f_from_slice(&found)?.f_view([side, side])?.f_to_device(features.device())?)
 }

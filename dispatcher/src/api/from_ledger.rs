@@ -1,5 +1,7 @@
 //! The ledger's rows as the API shows them.
 
+use request::{EvaluationDots, SegmentationRequest, Task, View};
+
 use super::types;
 
 impl From<ledger::SubmittedBatch> for types::SubmittedBatch {
@@ -49,40 +51,108 @@ impl From<ledger::JobFailure> for types::JobError {
 }
 
 impl From<ledger::Artifact> for types::Artifact {
-    fn from(ledger::Artifact { kind, uri, sha256, bytes }: ledger::Artifact) -> Self {
+    fn from(ledger::Artifact { kind, object, uri, sha256, bytes }: ledger::Artifact) -> Self {
         let kind = match kind {
             ledger::ArtifactKind::Mask => "mask",
             ledger::ArtifactKind::InitialMask => "initial_mask",
             ledger::ArtifactKind::Overlay => "overlay",
             ledger::ArtifactKind::Receipt => "receipt",
         };
-        Self { kind: kind.into(), uri: uri.to_string(), sha256, bytes }
+        Self { kind: kind.into(), object, uri: uri.to_string(), sha256, bytes }
     }
 }
 
-impl From<ledger::JobResult> for types::JobResult {
-    fn from(ledger::JobResult { artifacts, iou, best_step, seconds }: ledger::JobResult) -> Self {
-        Self { artifacts: artifacts.into_iter().map(Into::into).collect(), iou, best_step, seconds }
+impl From<ledger::Mask> for types::Mask {
+    fn from(ledger::Mask { object: _, iou, best_step, confidence, warnings }: ledger::Mask) -> Self {
+        Self { iou, best_step, confidence, warnings }
+    }
+}
+
+impl From<ledger::Score> for types::Score {
+    fn from(score: ledger::Score) -> Self {
+        Self {
+            setting: score.setting.to_string(),
+            repeat: score.repeat,
+            method: score.method.to_string(),
+            dice: score.dice,
+            iou: score.iou,
+            best_step: score.best_step,
+            seconds: score.seconds,
+            iou_with_initial: score.iou_with_initial,
+            agreement: score.agreement,
+            confidence: score.confidence,
+            published_dice: score.published_dice,
+            published_iou: score.published_iou,
+            skipped: score.skipped,
+        }
+    }
+}
+
+impl From<ledger::ScoredJob> for types::ScoredJob {
+    fn from(ledger::ScoredJob { id, line, request, scores }: ledger::ScoredJob) -> Self {
+        let group = match request.task {
+            Task::Evaluate(evaluation) => evaluation.group,
+            Task::Segment(_) => None,
+        };
+        Self { job_id: id, line, user_id: request.id, group, scores: scores.into_iter().map(Into::into).collect() }
+    }
+}
+
+impl From<request::Evaluation> for types::Evaluation {
+    fn from(evaluation: request::Evaluation) -> Self {
+        let request::Evaluation { truth, label, group, methods, dots } = evaluation;
+        let methods = methods.into_iter().map(|method| method.to_string()).collect();
+        let (points, setting, repeats, seed) = match dots {
+            EvaluationDots::Given(points) => (Some(points.into()), None, None, None),
+            EvaluationDots::Drawn { setting, repeats, seed } => (None, Some(setting.to_string()), Some(repeats), Some(seed)),
+        };
+        Self { truth: truth.to_string(), label, group, methods, points, setting, repeats, seed }
     }
 }
 
 impl From<request::Parameters> for types::Parameters {
-    fn from(request::Parameters { steps, learning_rate, recipe, .. }: request::Parameters) -> Self {
-        Self { steps, learning_rate, recipe: recipe.to_string() }
+    fn from(request::Parameters { steps, learning_rate, recipe, choices }: request::Parameters) -> Self {
+        let choices = serde_json::to_value(choices).expect("a struct of numbers and names is a JSON object");
+        Self { steps, learning_rate, recipe: recipe.to_string(), choices }
     }
 }
 
 impl From<ledger::JobStatus> for types::Job {
     fn from(job: ledger::JobStatus) -> Self {
+        let SegmentationRequest { image, view: View { slice, window }, task, id: user_id, pool: _, parameters } = job.request;
+        let (mut masks, result) = match job.result {
+            Some(ledger::JobResult { artifacts, masks, scores, seconds }) => {
+                let artifacts = artifacts.into_iter().map(Into::into).collect();
+                let scores = scores.into_iter().map(Into::into).collect();
+                (masks, Some(types::JobResult { artifacts, scores, seconds }))
+            }
+            None => (Vec::new(), None),
+        };
+        let (objects, evaluation) = match task {
+            Task::Segment(objects) => (objects, None),
+            Task::Evaluate(evaluation) => (Vec::new(), Some(evaluation.into())),
+        };
+        let mut mask_of = |number: u32| {
+            let index = masks.iter().position(|mask| mask.object == number)?;
+            Some(masks.swap_remove(index).into())
+        };
+        let objects = objects.into_iter().zip(1..).map(|(request::Object { id, points }, number)| types::JobObject {
+            id,
+            points: points.into(),
+            mask: mask_of(number),
+        });
         Self {
             id: job.id,
             batch_id: job.batch_id,
             line: job.line,
-            user_id: job.user_id,
+            user_id,
             pool: job.pool,
-            image: job.image.to_string(),
-            points: job.points.into(),
-            parameters: job.parameters.into(),
+            image: image.to_string(),
+            slice,
+            window: window.map(Into::into),
+            objects: objects.collect(),
+            evaluation,
+            parameters: parameters.into(),
             state: job.state.into(),
             attempt: job.attempt,
             max_attempts: job.max_attempts,
@@ -90,7 +160,7 @@ impl From<ledger::JobStatus> for types::Job {
             created_at: job.created_at,
             started_at: job.started_at,
             finished_at: job.finished_at,
-            result: job.result.map(Into::into),
+            result,
         }
     }
 }

@@ -60,6 +60,7 @@ pub fn router(api: Api) -> Router {
         .routes(routes!(submit::submit_batch))
         .routes(routes!(read::batch))
         .routes(routes!(read::jobs))
+        .routes(routes!(read::scores))
         .routes(routes!(read::job))
         .routes(routes!(read::pools))
         .split_for_parts();

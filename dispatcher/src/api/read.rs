@@ -3,13 +3,15 @@ use uuid::Uuid;
 
 use super::{
     Api, ApiError, Path, Query,
-    types::{Batch, ErrorBody, Job, Jobs, JobsQuery, Pools},
+    types::{Batch, ErrorBody, Job, Jobs, JobsQuery, Pools, ScoredJob, Scores},
 };
 
 /// Jobs in one answer where the client does not say.
 const DEFAULT_LIMIT: u32 = 100;
 /// Jobs in one answer at most: with a thousand points each, still some tens of megabytes.
 const MAX_LIMIT: u32 = 1_000;
+/// Evaluations in one answer at most: with 600 rows each, still some tens of megabytes.
+const MAX_SCORES_LIMIT: u32 = 200;
 
 /// A batch and its jobs by state.
 #[utoipa::path(get, path = "/v1/batches/{id}", params(("id" = Uuid, Path, description = "The batch")), responses(
@@ -23,10 +25,7 @@ pub async fn batch(State(api): State<Api>, Path(id): Path<Uuid>) -> Result<Json<
 #[utoipa::path(get, path = "/v1/batches/{id}/jobs", params(("id" = Uuid, Path, description = "The batch"), JobsQuery), responses(
     (status = 200, body = Jobs), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn jobs(State(api): State<Api>, Path(id): Path<Uuid>, Query(query): Query<JobsQuery>) -> Result<Json<Jobs>, ApiError> {
-    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(ApiError::new(StatusCode::BAD_REQUEST, format!("limit is {limit}, expected 1 to {MAX_LIMIT}")));
-    }
+    let limit = page_size(&query, MAX_LIMIT)?;
     let ledger = api.ledger()?;
     let jobs: Vec<Job> = ledger.jobs(id, query.after, limit).await?.into_iter().map(Into::into).collect();
     if jobs.is_empty() && ledger.batch(id).await?.is_none() {
@@ -34,6 +33,32 @@ pub async fn jobs(State(api): State<Api>, Path(id): Path<Uuid>, Query(query): Qu
     }
     let next_after = jobs.last().filter(|_| jobs.len() == limit as usize).map(|job| job.line);
     Ok(Json(Jobs { jobs, next_after }))
+}
+
+/// The scores of a batch's evaluations that have ended, by line, a page at a time.
+#[utoipa::path(get, path = "/v1/batches/{id}/scores", params(("id" = Uuid, Path, description = "The batch"), JobsQuery), responses(
+    (status = 200, body = Scores), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub async fn scores(
+    State(api): State<Api>,
+    Path(id): Path<Uuid>,
+    Query(query): Query<JobsQuery>,
+) -> Result<Json<Scores>, ApiError> {
+    let limit = page_size(&query, MAX_SCORES_LIMIT)?;
+    let ledger = api.ledger()?;
+    let jobs: Vec<ScoredJob> = ledger.scores(id, query.after, limit).await?.into_iter().map(Into::into).collect();
+    if jobs.is_empty() && ledger.batch(id).await?.is_none() {
+        return Err(no_batch(id));
+    }
+    let next_after = jobs.last().filter(|_| jobs.len() == limit as usize).map(|job| job.line);
+    Ok(Json(Scores { jobs, next_after }))
+}
+
+fn page_size(query: &JobsQuery, most: u32) -> Result<u32, ApiError> {
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+    if (1..=most).contains(&limit) {
+        return Ok(limit);
+    }
+    Err(ApiError::new(StatusCode::BAD_REQUEST, format!("limit is {limit}, expected 1 to {most}")))
 }
 
 /// One job.

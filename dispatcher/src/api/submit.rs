@@ -22,7 +22,9 @@ const PRIORITIES: RangeInclusive<i16> = -100..=100;
 /// Submits a batch: every line becomes a job, or, if any line is bad, none does and each bad one is named.
 #[utoipa::path(post, path = "/v1/batches", params(BatchQuery),
     request_body(content = String, content_type = "application/x-ndjson", description =
-        "One JSON object a line: image (s3://bucket/key), points ([[x, y, 1 or 0], ...]), and if wanted id, pool, parameters"),
+        "One JSON object a line: image (s3://bucket/key), and either points ([[x, y, 1 or 0], ...]), or objects ([{id, points}, ...]), \
+        or for an evaluation truth (s3://bucket/key) with setting (\"3/3\"), repeats and seed, or with points; if wanted label, group, \
+        methods; and for each id, pool, parameters, slice, window"),
     responses((status = 201, body = SubmittedBatch), (status = 400, body = ErrorBody), (status = 408, body = ErrorBody),
         (status = 413, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn submit_batch(

@@ -1,9 +1,15 @@
 //! What goes over the wire, for the server and the client alike: a field changed here changes for both or for neither.
 
+mod jobs;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
+
+pub use self::jobs::{
+    Artifact, Evaluation, Job, JobError, JobObject, JobResult, JobState, Jobs, Mask, Parameters, Score, ScoredJob, Scores,
+};
 
 /// What is said of a batch beside its manifest.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, IntoParams)]
@@ -29,7 +35,7 @@ pub struct JobsQuery {
     /// Only lines after this one: the answer's `next_after`.
     #[serde(default)]
     pub after: u64,
-    /// At most so many, 1 to 1000; 100 if left out.
+    /// At most so many, 1 to 1000 (200 of scores); 100 if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
 }
@@ -71,9 +77,14 @@ impl Counts {
         self.failed + self.cancelled + self.quarantined
     }
 
+    /// Jobs that wait or are with a worker.
+    pub fn open(&self) -> u64 {
+        self.queued + self.running
+    }
+
     /// All jobs.
     pub fn total(&self) -> u64 {
-        self.queued + self.running + self.finished()
+        self.open() + self.finished()
     }
 }
 
@@ -92,116 +103,6 @@ pub struct Batch {
     pub finished_at: Option<Timestamp>,
     /// Its jobs by state.
     pub counts: Counts,
-}
-
-/// Where a job is in its life; the last four are for ever.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum JobState {
-    /// Waits for a worker.
-    Queued,
-    /// A worker has it.
-    Running,
-    /// Its result was accepted.
-    Succeeded,
-    /// A permanent error, or as many attempts as it may have.
-    Failed,
-    /// Its batch was cancelled.
-    Cancelled,
-    /// Two workers were lost while they had it.
-    Quarantined,
-}
-
-/// Why a job has no result.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct JobError {
-    /// transient (every attempt met it) or permanent (no attempt can succeed).
-    pub class: String,
-    /// What, where, what to do.
-    pub message: String,
-}
-
-/// An object of a result.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct Artifact {
-    /// mask, `initial_mask`, overlay or receipt.
-    pub kind: String,
-    /// Where it is: `s3://bucket/key`.
-    pub uri: String,
-    /// SHA-256 of its bytes, 64 lower-case hexadecimal digits.
-    pub sha256: String,
-    /// Its size.
-    pub bytes: u64,
-}
-
-/// What a successful job made.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct JobResult {
-    /// The objects.
-    pub artifacts: Vec<Artifact>,
-    /// Intersection over union of the chosen mask with the similarity's mask J.
-    pub iou: f64,
-    /// The fine-tuning step the mask was taken from, from 1; 0 where it is the initial mask J itself.
-    pub best_step: i32,
-    /// How long the attempt took.
-    pub seconds: f64,
-}
-
-/// How a job is segmented.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct Parameters {
-    /// Fine-tuning steps on the one image.
-    pub steps: u32,
-    /// Adam's learning rate.
-    pub learning_rate: f64,
-    /// The method's other choices, by name.
-    pub recipe: String,
-}
-
-/// One image of a batch.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct Job {
-    /// Its id.
-    pub id: Uuid,
-    /// Its batch.
-    pub batch_id: Uuid,
-    /// Its line in the manifest, from 1.
-    pub line: u64,
-    /// The manifest's own id for it.
-    pub user_id: Option<String>,
-    /// Which workers may have it.
-    pub pool: String,
-    /// Where it is: `s3://bucket/key`.
-    pub image: String,
-    /// x and y in pixels from the upper left corner, then 1 for foreground or 0 for background.
-    pub points: Vec<[f64; 3]>,
-    /// How to segment.
-    pub parameters: Parameters,
-    /// Where it is in its life.
-    pub state: JobState,
-    /// How many attempts were begun and charged.
-    pub attempt: i32,
-    /// How many it may have.
-    pub max_attempts: i32,
-    /// Why it has no result (failed and quarantined jobs).
-    pub error: Option<JobError>,
-    /// When it was submitted.
-    pub created_at: Timestamp,
-    /// When the latest attempt began.
-    pub started_at: Option<Timestamp>,
-    /// When it came to its terminal state.
-    pub finished_at: Option<Timestamp>,
-    /// What it made (succeeded jobs).
-    pub result: Option<JobResult>,
-}
-
-/// Some jobs of a batch, by line.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct Jobs {
-    /// The jobs.
-    pub jobs: Vec<Job>,
-    /// What to ask for next with `after`; null when there are no more.
-    pub next_after: Option<u64>,
 }
 
 /// A set of workers that run the same checkpoint.

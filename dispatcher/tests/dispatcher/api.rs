@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ledger::{ErrorClass, Finalised, JobFailure, JobResult};
+use ledger::{ErrorClass, Finalised, JobFailure, JobResult, Mask};
 
 use crate::support::{System, manifest, wait_for};
 
@@ -17,7 +17,8 @@ async fn takes_a_batch_in_and_tells_how_its_jobs_fare() {
     // One succeeds, one fails for good, one waits.
     let ttl = Duration::from_mins(1);
     let job = system.ledger.claim("gpu", "worker-1", ttl).await.unwrap().unwrap();
-    let result = JobResult { artifacts: Vec::new(), iou: 0.9, best_step: 7, seconds: 1.5 };
+    let mask = Mask { object: 1, iou: 0.9, best_step: 7, confidence: 0.75, warnings: vec!["look twice".into()] };
+    let result = JobResult { artifacts: Vec::new(), masks: vec![mask], scores: Vec::new(), seconds: 1.5 };
     assert_eq!(system.ledger.finalise(&job.lease, &result).await.unwrap(), Finalised::Accepted);
     let succeeded = job.lease.job_id;
     let job = system.ledger.claim("gpu", "worker-1", ttl).await.unwrap().unwrap();
@@ -36,8 +37,13 @@ async fn takes_a_batch_in_and_tells_how_its_jobs_fare() {
     assert_eq!((last["jobs"].as_array().unwrap().len(), &last["next_after"]), (1, &serde_json::Value::Null));
 
     let job = dispatcher.get(&format!("/v1/jobs/{succeeded}")).await.json;
-    assert_eq!((job["state"].as_str(), job["result"]["best_step"].as_i64()), (Some("succeeded"), Some(7)), "{job}");
-    assert_eq!(job["points"], serde_json::json!([[10.0, 20.0, 1.0], [30.0, 40.0, 0.0]]));
+    assert_eq!(job["state"], "succeeded", "{job}");
+    let expected = serde_json::json!([{
+        "id": null,
+        "points": [[10.0, 20.0, 1.0], [30.0, 40.0, 0.0]],
+        "mask": {"iou": 0.9, "best_step": 7, "confidence": 0.75, "warnings": ["look twice"]}
+    }]);
+    assert_eq!(job["objects"], expected);
 
     let pools = dispatcher.get("/v1/pools").await.json;
     assert_eq!((&pools["pools"][1]["name"], &pools["pools"][1]["queued"]), (&"gpu".into(), &1.into()), "{pools}");
@@ -61,6 +67,26 @@ async fn takes_a_batch_in_and_tells_how_its_jobs_fare() {
 }
 
 #[tokio::test]
+async fn shows_several_objects_each_with_its_mask() {
+    let system = System::start().await;
+    let line = r#"{"image":"s3://scans/ct.nii.gz","slice":70,"window":[40,400],"id":"ct",
+        "objects":[{"id":"spleen","points":[[1,2,1]]},{"points":[[3,4,1]]}]}"#;
+    let batch = system.dispatcher.post("/v1/batches?pool=gpu", line.replace('\n', "")).await.id();
+    let job = system.ledger.claim("gpu", "worker-1", Duration::from_mins(1)).await.unwrap().unwrap();
+    let mask = |object, confidence| Mask { object, iou: 0.9, best_step: 7, confidence, warnings: Vec::new() };
+    let masks = vec![mask(1, 0.75), mask(2, 0.5)];
+    let result = JobResult { artifacts: Vec::new(), masks, scores: Vec::new(), seconds: 1.5 };
+    assert_eq!(system.ledger.finalise(&job.lease, &result).await.unwrap(), Finalised::Accepted);
+
+    let jobs = system.dispatcher.get(&format!("/v1/batches/{batch}/jobs")).await.json;
+    let job = &jobs["jobs"][0];
+    assert_eq!((&job["slice"], &job["window"], &job["user_id"]), (&70.into(), &serde_json::json!([40.0, 400.0]), &"ct".into()));
+    assert_eq!((&job["objects"][0]["id"], &job["objects"][1]["id"]), (&"spleen".into(), &serde_json::Value::Null));
+    assert_eq!((&job["objects"][0]["mask"]["confidence"], &job["objects"][1]["mask"]["confidence"]), (&0.75.into(), &0.5.into()));
+    assert_eq!(job["evaluation"], serde_json::Value::Null);
+}
+
+#[tokio::test]
 async fn answers_every_error_in_json() {
     let system = System::start().await;
     let dispatcher = &system.dispatcher;
@@ -72,6 +98,8 @@ async fn answers_every_error_in_json() {
         (format!("/v1/batches/{nobody}/jobs"), 404, nobody),
         (format!("/v1/jobs/{nobody}"), 404, nobody),
         ("/v1/batches/42".into(), 400, "42"),
+        (format!("/v1/batches/{nobody}/scores"), 404, nobody),
+        (format!("/v1/batches/{nobody}/scores?limit=201"), 400, "expected 1 to 200"),
         (format!("/v1/batches/{nobody}/jobs?limit=many"), 400, "limit"),
         (format!("/v1/batches/{nobody}/jobs?limit=1001"), 400, "expected 1 to 1000"),
         (format!("/v1/batches/{nobody}/jobs?afetr=5"), 400, "afetr"),
@@ -112,11 +140,16 @@ async fn describes_every_route_in_its_openapi_document() {
         ("/v1/batches", vec!["post"]),
         ("/v1/batches/{id}", vec!["get"]),
         ("/v1/batches/{id}/jobs", vec!["get"]),
+        ("/v1/batches/{id}/scores", vec!["get"]),
         ("/v1/jobs/{id}", vec!["get"]),
         ("/v1/pools", vec!["get"]),
     ];
     assert_eq!(routes, expected);
 
+    let schemas = &document["components"]["schemas"];
+    let of_objects = &schemas["Job"]["properties"]["objects"]["items"]["$ref"];
+    assert_eq!(of_objects, "#/components/schemas/JobObject", "{}", schemas["Job"]);
+    assert!(schemas["Score"]["properties"]["dice"].is_object(), "{schemas}");
     // Every schema that is named is there.
     let text = document.to_string();
     for reference in text.split("\"#/components/schemas/").skip(1) {

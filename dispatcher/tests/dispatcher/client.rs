@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ledger::{ErrorClass, Finalised, JobFailure, JobResult};
+use ledger::{ErrorClass, Finalised, JobFailure, JobResult, Mask};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::support::{Dispatcher, NO_BROKER, PROGRAM, System, client, line, manifest, wait_for};
 
-fn text(bytes: &[u8]) -> &str {
+pub fn text(bytes: &[u8]) -> &str {
     str::from_utf8(bytes).unwrap()
 }
 
@@ -25,7 +25,8 @@ async fn work(system: &System) {
             let failure = JobFailure { class: ErrorClass::Permanent, message: "no such object".into() };
             ledger.fail(&job.lease, &failure).await.unwrap()
         } else {
-            let result = JobResult { artifacts: Vec::new(), iou: 0.875, best_step: 7, seconds: 1.5 };
+            let mask = Mask { object: 1, iou: 0.875, best_step: 7, confidence: 0.5, warnings: Vec::new() };
+            let result = JobResult { artifacts: Vec::new(), masks: vec![mask], scores: Vec::new(), seconds: 1.5 };
             ledger.finalise(&job.lease, &result).await.unwrap()
         };
         assert_eq!(finalised, Finalised::Accepted);
@@ -50,12 +51,37 @@ async fn submits_a_file_prints_the_id_and_watches_the_batch_to_its_end() {
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows.len(), 4, "{table}");
     assert_eq!(rows[1], ["1", "slide-1", "failed", "+1", "-1", "no", "such", "object"], "{table}");
-    assert_eq!(rows[2], ["2", "slide-2", "succeeded", "+1", "-1", "0.875", "7/100", "1.5"], "{table}");
+    assert_eq!(rows[2], ["2", "slide-2", "succeeded", "+1", "-1", "0.875", "7/100", "0.50", "1.5"], "{table}");
     assert!(text(&output.stderr).contains("2 succeeded, 1 failed"), "{}", text(&output.stderr));
 
     let output = client(url, &["watch", &id, "--json"], dir).await;
     let jobs: Vec<Value> = text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((jobs.len(), &jobs[0]["error"]["message"]), (3, &"no such object".into()));
+}
+
+#[tokio::test]
+async fn lists_the_masks_to_look_at_first() {
+    let system = System::start().await;
+    let id = system.dispatcher.post("/v1/batches?pool=gpu", manifest(4)).await.id().to_string();
+    for (confidence, warnings) in
+        [(Some(0.75), vec![]), (None, vec![]), (Some(0.25), vec!["dot 2 is outside".to_owned()]), (Some(0.5), vec![])]
+    {
+        let job = system.ledger.claim("gpu", "worker-1", Duration::from_mins(1)).await.unwrap().unwrap();
+        let finalised = if let Some(confidence) = confidence {
+            let masks = vec![Mask { object: 1, iou: 0.875, best_step: 7, confidence, warnings }];
+            let result = JobResult { artifacts: Vec::new(), masks, scores: Vec::new(), seconds: 1.5 };
+            system.ledger.finalise(&job.lease, &result).await.unwrap()
+        } else {
+            let failure = JobFailure { class: ErrorClass::Permanent, message: "no such object".into() };
+            system.ledger.fail(&job.lease, &failure).await.unwrap()
+        };
+        assert_eq!(finalised, Finalised::Accepted);
+    }
+    let output = client(&system.dispatcher.url, &["watch", &id, "--by-confidence"], system.dir.path()).await;
+    let table = text(&output.stdout);
+    let lines: Vec<&str> = table.lines().skip(1).map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert_eq!(lines, ["3", "4", "1", "2"], "{table}");
+    assert!(table.contains("0.25      1.5  ! dot 2 is outside"), "{table}");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 mod api;
 mod client;
+mod evaluations;
 mod manifests;
 mod outages;
 mod support;

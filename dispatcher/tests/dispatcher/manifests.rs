@@ -32,13 +32,38 @@ async fn refuses_a_manifest_with_bad_lines_whole_and_names_each() {
         (5, "pool \"tpu\" is unknown, expected one of: cpu, gpu"),
         (6, "the id has 3 bytes or a control character"),
         (7, "the line has 300000 bytes, expected at most 262144"),
-        (9, "missing field `points`"),
+        (9, "nothing says what to segment"),
     ];
     let lines = answer.json["lines"].as_array().unwrap();
     assert_eq!(lines.len(), expected.len(), "{answer:?}");
     for (found, (number, part)) in lines.iter().zip(expected) {
         assert_eq!(found["line"], number);
         assert!(found["error"].as_str().unwrap().contains(part), "{found}");
+    }
+    assert_eq!(system.queued().await, 0);
+}
+
+#[tokio::test]
+async fn refuses_fields_that_do_not_go_together_and_says_which() {
+    let system = System::start().await;
+    let truth = r#""truth":"s3://scans/t.png""#;
+    let points = r#""points":[[1,2,1]]"#;
+    let cases = [
+        (format!(r#"{points},"objects":[{{{points}}}]"#), "points and objects exclude each other"),
+        (format!(r#"{points},"methods":["untuned"]"#), "methods is for evaluations only: it needs truth"),
+        (r#""setting":"3/3""#.into(), "setting is for evaluations only: it needs truth"),
+        (format!(r#"{truth},{points},"repeats":5"#), "points and repeats exclude each other"),
+        (format!(r#"{truth},"setting":"3/3","repeats":0"#), "repeats is 0, expected 1 to 100"),
+        (format!(r#"{truth},"setting":"3/3","methods":[]"#), "methods is empty"),
+        (format!(r#"{truth},"setting":"3/3","methods":["untuned","untuned"]"#), "methods has untuned twice"),
+        (truth.into(), "an evaluation needs points, or a setting"),
+        (r#""objects":[]"#.into(), "0 objects, expected 1 to 64"),
+    ];
+    let lines: Vec<String> = cases.iter().map(|(fields, _)| format!("{{\"image\":\"s3://scans/a.png\",{fields}}}\n")).collect();
+    let answer = system.dispatcher.post("/v1/batches?pool=gpu", lines.concat()).await;
+    assert_eq!(answer.error(), "9 of 9 lines are bad; nothing was submitted");
+    for (found, (fields, part)) in answer.json["lines"].as_array().unwrap().iter().zip(&cases) {
+        assert!(found["error"].as_str().unwrap().contains(part), "{fields}: {found}");
     }
     assert_eq!(system.queued().await, 0);
 }

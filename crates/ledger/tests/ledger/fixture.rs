@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ledger::{Artifact, ArtifactKind, ClaimedJob, JobResult, JobState, Ledger, NewBatch, SubmittedBatch};
+use ledger::{Artifact, ArtifactKind, ClaimedJob, JobResult, JobState, Ledger, Mask, NewBatch, SubmittedBatch};
 use request::SegmentationRequest;
 use servers::Postgres;
 use sqlx::PgPool;
@@ -99,12 +99,24 @@ pub fn request(number: u64) -> SegmentationRequest {
 }
 
 pub fn result(job: &ClaimedJob) -> JobResult {
-    let artifact = |kind, name: &str| Artifact {
+    let artifact = |kind, object, name: &str| Artifact {
         kind,
+        object,
         uri: format!("s3://masks/{}/{}/{name}", job.lease.job_id, job.lease.epoch).parse().unwrap(),
         sha256: "ab".repeat(32),
         bytes: 1_234,
     };
-    let artifacts = vec![artifact(ArtifactKind::Mask, "mask.png"), artifact(ArtifactKind::Receipt, "receipt.json")];
-    JobResult { artifacts, iou: 0.875, best_step: 42, seconds: 1.5 }
+    let artifacts = vec![
+        artifact(ArtifactKind::Receipt, 0, "receipt.json"),
+        artifact(ArtifactKind::Mask, 1, "mask-1.png"),
+        artifact(ArtifactKind::Mask, 2, "mask-2.png"),
+    ];
+    let mask = |object, warnings: &[&str]| Mask {
+        object,
+        iou: 0.1 + 0.2,
+        best_step: 42,
+        confidence: 0.875,
+        warnings: warnings.iter().map(|&warning| warning.into()).collect(),
+    };
+    JobResult { artifacts, masks: vec![mask(1, &[]), mask(2, &["dot 2 is \"outside\"", "ü"])], scores: Vec::new(), seconds: 1.5 }
 }

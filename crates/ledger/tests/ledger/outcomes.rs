@@ -1,7 +1,8 @@
 //! How attempts and jobs end.
 
 use crate::fixture::{Fixture, LONG, result};
-use ledger::{Counts, ErrorClass, Finalised, JobFailure, JobState, MAX_ATTEMPTS};
+use ledger::{Counts, ErrorClass, Finalised, JobFailure, JobResult, JobState, MAX_ATTEMPTS, Score};
+use request::Method;
 
 fn failure(class: ErrorClass) -> JobFailure {
     JobFailure { class, message: "the store answered 503\0".into() }
@@ -30,6 +31,91 @@ async fn accepts_a_result_once() {
     assert_eq!(batch.counts, Counts { succeeded: 1, ..Counts::default() });
     let drift = batch.created_at.duration_until(jiff::Timestamp::now()).as_secs();
     assert!((0..60).contains(&drift), "{} is not now", batch.created_at);
+}
+
+fn scores() -> Vec<Score> {
+    let scored = Score {
+        setting: "3/2".parse().unwrap(),
+        repeat: 1,
+        method: Method::SamPoints,
+        dice: Some(0.1 + 0.2),
+        iou: Some(1.0 / 3.0),
+        best_step: Some(7),
+        seconds: Some(1.25),
+        iou_with_initial: Some(0.5),
+        agreement: Some(1.0),
+        confidence: Some(0.0),
+        published_dice: None,
+        published_iou: None,
+        skipped: None,
+    };
+    let published =
+        Score { method: Method::Finetuned, published_dice: Some(0.75), published_iou: Some(f64::MIN_POSITIVE), ..scored.clone() };
+    let skipped = Score {
+        repeat: 2,
+        dice: None,
+        iou: None,
+        best_step: None,
+        seconds: None,
+        iou_with_initial: None,
+        agreement: None,
+        confidence: None,
+        skipped: Some("2 foreground tokens,\n3 \"points\" wanted".into()),
+        ..scored.clone()
+    };
+    vec![scored, published, skipped]
+}
+
+#[tokio::test]
+async fn keeps_an_evaluations_rows_with_its_result_and_pages_through_them() {
+    let fixture = Fixture::start().await;
+    let ledger = &fixture.ledger;
+    let batch = fixture.submit(4).await.id;
+    assert_eq!(ledger.scores(batch, 0, 10).await.unwrap(), []);
+    let mut with_scores = Vec::new();
+    for line in 1..=4 {
+        let job = fixture.claim().await;
+        // One of them made a mask.
+        let result = match line {
+            3 => result(&job),
+            _ => JobResult { artifacts: Vec::new(), masks: Vec::new(), scores: scores(), seconds: 1.0 },
+        };
+        // As the method orders them in the tables, whatever their order was.
+        let shuffled = JobResult { scores: result.scores.iter().rev().cloned().collect(), ..result.clone() };
+        assert_eq!(ledger.finalise(&job.lease, &shuffled).await.unwrap(), Finalised::Accepted);
+        assert_eq!(ledger.finalise(&job.lease, &shuffled).await.unwrap(), Finalised::LeaseLost);
+        assert_eq!(ledger.job(job.lease.job_id).await.unwrap().unwrap().result, Some(result));
+        if line != 3 {
+            with_scores.push((line, job));
+        }
+    }
+    let [first, last] = [ledger.scores(batch, 0, 2).await.unwrap(), ledger.scores(batch, 2, 2).await.unwrap()];
+    assert_eq!((first.len(), last.len()), (2, 1));
+    for (found, (line, job)) in first.iter().chain(&last).zip(&with_scores) {
+        assert_eq!((found.line, found.id, &found.request), (*line, job.lease.job_id, &job.request));
+        assert_eq!(found.scores, scores());
+    }
+    assert_eq!(fixture.count("SELECT count(*) FROM scores").await, 9);
+    let listed = ledger.jobs(batch, 0, 10).await.unwrap();
+    assert!(listed.iter().all(|job| job.result.as_ref().unwrap().scores.is_empty()));
+}
+
+#[tokio::test]
+async fn a_result_that_cannot_be_kept_changes_nothing() {
+    let fixture = Fixture::start().await;
+    let ledger = &fixture.ledger;
+    fixture.submit(1).await;
+    let job = fixture.claim().await;
+    let good = result(&job);
+    let twice = JobResult { masks: vec![good.masks[0].clone(); 2], ..good.clone() };
+    let no_number = JobResult { scores: vec![Score { dice: Some(f64::NAN), ..scores()[0].clone() }], ..good.clone() };
+    for bad in [twice, no_number] {
+        let error = ledger.finalise(&job.lease, &bad).await.expect_err("must be refused");
+        assert!(!error.is_transient(), "{error}");
+        assert_eq!(fixture.state(job.lease.job_id).await, JobState::Running);
+    }
+    assert_eq!(fixture.count("SELECT (SELECT count(*) FROM masks) + (SELECT count(*) FROM results)").await, 0);
+    assert_eq!(ledger.finalise(&job.lease, &good).await.unwrap(), Finalised::Accepted);
 }
 
 #[tokio::test]
