@@ -60,7 +60,7 @@ pub struct SegmentArgs {
     #[arg(long, value_name = "N")]
     slice: Option<u32>,
     /// Which values are shown; for CT in Hounsfield units, soft tissue is 40,400.
-    #[arg(long, value_name = "CENTRE,WIDTH", allow_hyphen_values = true, value_parser = window)]
+    #[arg(long, value_name = "CENTRE,WIDTH", allow_hyphen_values = true)]
     window: Option<Window>,
     /// The dots, in pixels of the image from its upper left corner: "x,y,1" for foreground, "x,y,0" for background,
     /// separated by semicolons. Given several times, each is an object of its own with a mask of its own.
@@ -76,6 +76,10 @@ pub struct SegmentArgs {
     /// The method's other choices, by name.
     #[arg(long, default_value_t = Recipe::Paper)]
     recipe: Recipe,
+    /// One choice made otherwise than the recipe has it, such as `region=near_points` for one object among look-alikes; may be given several
+    /// times.
+    #[arg(long, value_name = "NAME=VALUE")]
+    choose: Vec<String>,
     /// The folder for the mask, the initial mask, the overlay and the receipt; made if it is not there.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -103,7 +107,7 @@ impl SegmentArgs {
 
     /// How to segment.
     pub fn parameters(&self) -> anyhow::Result<Parameters> {
-        Ok(Parameters { steps: self.steps, learning_rate: self.learning_rate, ..Parameters::of(self.recipe) }.checked()?)
+        Ok(Parameters::chosen(self.steps, self.learning_rate, self.recipe, &self.choose)?)
     }
 }
 
@@ -166,12 +170,6 @@ impl RunArgs {
         broker::check_url(&self.amqp_url)?;
         Ok(())
     }
-}
-
-fn window(text: &str) -> Result<Window, String> {
-    let (centre, width) = text.split_once(',').ok_or("expected two numbers, CENTRE,WIDTH")?;
-    let number = |text: &str| text.trim().parse::<f64>().map_err(|_| "expected two numbers, CENTRE,WIDTH".to_owned());
-    Window::new(number(centre)?, number(width)?).map_err(|error| error.to_string())
 }
 
 fn seconds_or_none(text: &str) -> Result<Duration, String> {

@@ -225,6 +225,10 @@ fn refuses_a_bomb_by_its_header() {
     let bomb = gzipped(&Header::new(false, &[32_767, 32_767, 1], 2, 8).file(&vec![0; 8 << 20]));
     assert!(bomb.len() < 1 << 20);
     assert_eq!(refusal(&bomb), "the image is 32767 x 32767 pixels, expected at most 100000000 in all; crop it or scale it down");
+    // Its slices are narrow, the planes they are gathered from are not.
+    let sagittal = [[0.0, 0.0, -1.0, 0.0], [0.0, -1.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]];
+    let narrow = Header::new(false, &[20_000, 20_000, 2], 64, 64).sform(sagittal).file(&[]);
+    assert!(refusal(&narrow).contains("the image is 20000 x 20000 pixels"));
     let long = gzipped(&Header::new(false, &[1_000, 1_000, 30_000], 2, 8).file(&[]));
     assert!(refusal(&long).contains("the volume has 30000000000 voxels, expected at most 2000000000"));
     let mut late = Header::new(false, &[2, 2], 2, 8);

@@ -100,7 +100,8 @@ pub enum SamPoints {
     /// All points as one prompt: the paper's text, and SAM's use.
     Joint,
     /// Each point alone, the logits of each label summed, and, where there are negative points, foreground where their sum is the
-    /// GREATER: the published code, which explains the collapse in the paper's tables.
+    /// GREATER: the published code, which explains the collapse in the paper's tables. Without negative points, foreground is what lies
+    /// above the middle of the sum's range, as there.
     OneByOne,
 }
 

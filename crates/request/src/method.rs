@@ -33,6 +33,17 @@ impl Method {
     pub const ALL: [Self; 6] =
         [Self::SamPoints, Self::SamMask, Self::InitialMask, Self::SuperClustering, Self::Untuned, Self::Finetuned];
 
+    /// "all", or names separated by commas: each once, in the tables' order.
+    pub fn several(names: &str) -> Result<Vec<Self>, UnknownMethod> {
+        if names == "all" {
+            return Ok(Self::ALL.into());
+        }
+        let mut methods: Vec<Self> = names.split(',').map(|name| name.trim().parse()).collect::<Result<_, _>>()?;
+        methods.sort_unstable();
+        methods.dedup();
+        Ok(methods)
+    }
+
     /// As in requests, on command lines and in tables.
     pub fn name(self) -> &'static str {
         match self {
@@ -71,6 +82,8 @@ mod tests {
             assert_eq!(method.name().parse(), Ok(method));
             assert_eq!(serde_json::to_value(method).unwrap(), method.name());
         }
+        assert_eq!(Method::several("finetuned, sam_mask,finetuned"), Ok(vec![Method::SamMask, Method::Finetuned]));
+        assert!(Method::several("").is_err() && Method::several("all,sam_mask").is_err());
         assert!("ours".parse::<Method>().unwrap_err().to_string().contains("expected sam_points"));
     }
 }

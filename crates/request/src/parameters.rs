@@ -93,6 +93,12 @@ impl Parameters {
         Self { steps: 100, learning_rate: 1e-5, recipe, choices: Choices::of(recipe) }
     }
 
+    /// A recipe, some of its choices made otherwise, each a `name=value`.
+    pub fn chosen(steps: u32, learning_rate: f64, recipe: Recipe, otherwise: &[String]) -> Result<Self, ParametersError> {
+        let choices = otherwise.iter().try_fold(Choices::of(recipe), |choices, choice| choices.with_text(choice))?;
+        Self { steps, learning_rate, recipe, choices }.checked()
+    }
+
     /// Refuses values that no run can use.
     pub fn checked(self) -> Result<Self, ParametersError> {
         if !(1..=MAX_STEPS).contains(&self.steps) {

@@ -1,3 +1,5 @@
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 /// What of an image file becomes the picture: which slice of a volume, and which of its values are black and white.
@@ -25,10 +27,18 @@ pub struct Window {
 
 /// Why two numbers are no window.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("window [{centre}, {width}] is not usable, expected a finite centre and a width of more than 0")]
-pub struct WindowError {
-    centre: f64,
-    width: f64,
+pub enum WindowError {
+    /// Infinite, not a number, or without width.
+    #[error("window [{centre}, {width}] is not usable, expected a finite centre and a width of more than 0")]
+    Unusable {
+        /// As given.
+        centre: f64,
+        /// As given.
+        width: f64,
+    },
+    /// Not two numbers.
+    #[error("expected two numbers, CENTRE,WIDTH")]
+    NotTwoNumbers,
 }
 
 impl Window {
@@ -37,7 +47,7 @@ impl Window {
         if centre.is_finite() && width.is_finite() && width > 0.0 {
             Ok(Self { centre, width })
         } else {
-            Err(WindowError { centre, width })
+            Err(WindowError::Unusable { centre, width })
         }
     }
 
@@ -57,6 +67,17 @@ impl TryFrom<[f64; 2]> for Window {
 
     fn try_from([centre, width]: [f64; 2]) -> Result<Self, WindowError> {
         Self::new(centre, width)
+    }
+}
+
+/// `centre,width`, as on a command line.
+impl FromStr for Window {
+    type Err = WindowError;
+
+    fn from_str(text: &str) -> Result<Self, WindowError> {
+        let (centre, width) = text.split_once(',').ok_or(WindowError::NotTwoNumbers)?;
+        let number = |text: &str| text.trim().parse().map_err(|_| WindowError::NotTwoNumbers);
+        Self::new(number(centre)?, number(width)?)
     }
 }
 
@@ -83,5 +104,9 @@ mod tests {
         for window in ["[40, 0]", "[40, -1]", "[40]"] {
             assert!(serde_json::from_str::<Window>(window).is_err(), "{window}");
         }
+        for window in ["", "40", "40,0", "40,wide", "40,400,4"] {
+            assert!(window.parse::<Window>().is_err(), "{window}");
+        }
+        assert_eq!("40, 400".parse(), Window::new(40.0, 400.0));
     }
 }

@@ -14,11 +14,12 @@ use crate::{
 ///
 /// [`SamPoints::Joint`]: all points as one prompt. [`SamPoints::OneByOne`]: each point alone with its own label, the logits of each label
 /// summed; with negative points foreground is where THEIR sum is the greater, which is the wrong side, and what the published code does.
+/// Without them it is what lies above the middle of the sum's range: the published code's min-max and threshold at a half.
 pub fn sam_points(sam: &Sam, embedding: &Tensor, points: &Points, extent: &Extent, how: SamPoints) -> Result<SoftMask, TchError> {
     no_grad(|| {
         let prompts = prompts(points, extent);
-        let values = match how {
-            SamPoints::Joint => ask(sam, embedding, &prompts, None)?,
+        let (values, threshold) = match how {
+            SamPoints::Joint => (ask(sam, embedding, &prompts, None)?, 0.0),
             SamPoints::OneByOne => {
                 let sum = |label| -> Result<Option<Tensor>, TchError> {
                     let mut sum: Option<Tensor> = None;
@@ -33,12 +34,15 @@ pub fn sam_points(sam: &Sam, embedding: &Tensor, points: &Points, extent: &Exten
                 };
                 let positive = sum(Label::Positive)?.expect("Points has a positive point");
                 match sum(Label::Negative)? {
-                    None => positive,
-                    Some(negative) => negative.f_sub(&positive)?,
+                    None => {
+                        let (least, greatest) = (positive.f_min()?.f_double_value(&[])?, positive.f_max()?.f_double_value(&[])?);
+                        (positive, f64::midpoint(least, greatest))
+                    }
+                    Some(negative) => (negative.f_sub(&positive)?, 0.0),
                 }
             }
         };
-        Ok(SoftMask { values, threshold: 0.0 })
+        Ok(SoftMask { values, threshold })
     })
 }
 
@@ -77,14 +81,28 @@ mod tests {
     use super::*;
     use crate::Checkpoint;
 
-    fn logits(points: &str, how: SamPoints) -> Tensor {
+    fn asked(points: &str, how: SamPoints) -> SoftMask {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/tall.safetensors");
         let sam = Sam::new(&Checkpoint::read(&path).unwrap(), Device::Cpu).unwrap();
         tch::manual_seed(1);
         let (c, t) = (sam.architecture.embedding, sam.architecture.grid);
         let embedding = Tensor::randn([1, c, t, t], (Kind::Float, Device::Cpu));
         let extent = Extent::new(100, 80, sam.architecture.image_size);
-        sam_points(&sam, &embedding, &points.parse().unwrap(), &extent, how).unwrap().values
+        sam_points(&sam, &embedding, &points.parse().unwrap(), &extent, how).unwrap()
+    }
+
+    fn logits(points: &str, how: SamPoints) -> Tensor {
+        asked(points, how).values
+    }
+
+    #[test]
+    fn one_by_one_without_negative_points_the_threshold_is_the_middle_of_the_range() {
+        let SoftMask { values, threshold } = asked("10,20,1;60,70,1", SamPoints::OneByOne);
+        let (least, greatest) = (values.min().double_value(&[]), values.max().double_value(&[]));
+        assert!((threshold - f64::midpoint(least, greatest)).abs() < 1e-9 && threshold.abs() > 1e-6);
+        for (points, how) in [("10,20,1;60,70,0", SamPoints::OneByOne), ("10,20,1;60,70,1", SamPoints::Joint)] {
+            assert!(asked(points, how).threshold.abs() < f64::EPSILON);
+        }
     }
 
     #[test]

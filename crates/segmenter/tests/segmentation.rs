@@ -277,6 +277,7 @@ fn every_choice_changes_what_it_speaks_of() {
     }
     let foreground = |mask: &GrayImage| mask.as_raw().iter().filter(|&&value| value > 0).count();
     assert!(foreground(&sum.mask) > foreground(&near.mask), "two dots outvote one, and what is far is left out");
+    assert!(foreground(&near.mask) > 0, "what is under the dots is not");
 
     let binary = found(Method::Untuned, Choices { upsampling: Upsampling::Binary, ..paper() });
     let soft = found(Method::Untuned, paper());

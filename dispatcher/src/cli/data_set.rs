@@ -46,16 +46,16 @@ pub struct DataArgs {
     #[arg(long, conflicts_with = "manifest", value_name = "NAME=VALUE")]
     choose: Vec<String>,
     /// Of a folder, which labels are cases: together (all labels of an image are one), each, or numbers separated by commas.
-    #[arg(long, conflicts_with = "manifest", value_name = "LABELS", default_value = "together", value_parser = labels)]
+    #[arg(long, conflicts_with = "manifest", value_name = "LABELS", default_value = "together")]
     labels: Labels,
     /// Of MoNuSeg, GlaS and AMOS22: test or train.
-    #[arg(long, conflicts_with = "manifest", value_name = "SPLIT", default_value = "test", value_parser = split)]
+    #[arg(long, conflicts_with = "manifest", value_name = "SPLIT", default_value = "test")]
     split: Split,
     /// AMOS22: at most so many slices an organ and volume.
     #[arg(long, conflicts_with = "manifest", value_name = "N")]
     slices: Option<usize>,
     /// Which values are shown; for CT in Hounsfield units, soft tissue is 40,400.
-    #[arg(long, conflicts_with = "manifest", value_name = "CENTRE,WIDTH", allow_hyphen_values = true, value_parser = window)]
+    #[arg(long, conflicts_with = "manifest", value_name = "CENTRE,WIDTH", allow_hyphen_values = true)]
     window: Option<Window>,
     /// Where the object store is, if it is not AWS.
     #[arg(long, env = "DOTMASK_S3_ENDPOINT", value_name = "URL")]
@@ -71,24 +71,12 @@ pub struct DataArgs {
 impl DataArgs {
     /// Which methods, in the tables' order.
     pub fn methods(&self) -> anyhow::Result<Vec<Method>> {
-        if self.methods == "all" {
-            return Ok(Method::ALL.into());
-        }
-        let methods: Result<Vec<Method>, _> = self.methods.split(',').map(|name| name.trim().parse()).collect();
-        let mut methods = methods.context("--methods")?;
-        methods.sort_unstable();
-        methods.dedup();
-        Ok(methods)
+        Method::several(&self.methods).context("--methods")
     }
 
     /// How to segment.
     pub fn parameters(&self) -> anyhow::Result<Parameters> {
-        let mut parameters =
-            Parameters { steps: self.steps, learning_rate: self.learning_rate, ..Parameters::of(self.recipe) }.checked()?;
-        for choice in &self.choose {
-            parameters.choices = parameters.choices.with_text(choice).context("--choose")?;
-        }
-        Ok(parameters)
+        Ok(Parameters::chosen(self.steps, self.learning_rate, self.recipe, &self.choose)?)
     }
 
     /// What of the data set becomes a case.
@@ -136,32 +124,6 @@ impl FromStr for DataSet {
     }
 }
 
-fn labels(text: &str) -> Result<Labels, String> {
-    match text {
-        "together" => Ok(Labels::Together),
-        "each" => Ok(Labels::Each),
-        numbers => {
-            let numbers: Result<Vec<u32>, _> = numbers.split(',').map(|number| number.trim().parse()).collect();
-            numbers.map(Labels::Only).map_err(|_| "expected together, each, or numbers separated by commas".into())
-        }
-    }
-}
-
-fn split(text: &str) -> Result<Split, String> {
-    match text {
-        "test" => Ok(Split::Test),
-        "train" => Ok(Split::Train),
-        _ => Err("expected test or train".into()),
-    }
-}
-
-fn window(text: &str) -> Result<Window, String> {
-    let expected = "expected two numbers, CENTRE,WIDTH";
-    let (centre, width) = text.split_once(',').ok_or(expected)?;
-    let number = |text: &str| text.trim().parse::<f64>().map_err(|_| expected.to_owned());
-    Window::new(number(centre)?, number(width)?).map_err(|error| error.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,13 +138,5 @@ mod tests {
         for text in ["", "glas", "glas:/data", "gals:s3://scans/a", "glas:s3://S/a", "glas:s3://"] {
             assert!(text.parse::<DataSet>().is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn labels_are_together_each_or_numbers() {
-        assert_eq!(labels("together"), Ok(Labels::Together));
-        assert_eq!(labels("each"), Ok(Labels::Each));
-        assert_eq!(labels("1, 6"), Ok(Labels::Only(vec![1, 6])));
-        assert!(labels("liver").is_err());
     }
 }

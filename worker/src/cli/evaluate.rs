@@ -7,7 +7,7 @@ use clap::Args;
 use evaluation::datasets::{Kind, Labels, Options, Split};
 use request::{Method, Parameters, Recipe, Setting, Window};
 
-use super::{ModelArgs, window};
+use super::ModelArgs;
 
 /// `worker evaluate`.
 #[derive(Debug, Args)]
@@ -44,15 +44,15 @@ pub struct EvaluateArgs {
     choose: Vec<String>,
     /// Of a folder, which labels are cases: together (all labels of an image are one), each, or numbers separated by commas.
     #[arg(long, default_value = "together", value_name = "LABELS")]
-    labels: String,
+    labels: Labels,
     /// Of MoNuSeg, GlaS and AMOS22: test or train.
-    #[arg(long, default_value = "test", value_parser = split)]
+    #[arg(long, default_value = "test")]
     split: Split,
     /// AMOS22: at most so many slices an organ and volume.
     #[arg(long, value_name = "N")]
     slices: Option<usize>,
     /// Which values are shown; for CT in Hounsfield units, soft tissue is 40,400.
-    #[arg(long, value_name = "CENTRE,WIDTH", allow_hyphen_values = true, value_parser = window)]
+    #[arg(long, value_name = "CENTRE,WIDTH", allow_hyphen_values = true)]
     window: Option<Window>,
     /// At most so many cases of each group: a sub-folder, an organ.
     #[arg(long, value_name = "N")]
@@ -79,37 +79,18 @@ impl EvaluateArgs {
 
     /// Which methods, each once, in the tables' order.
     pub fn methods(&self) -> anyhow::Result<Vec<Method>> {
-        if self.methods == "all" {
-            return Ok(Method::ALL.into());
-        }
-        let mut methods: Vec<Method> =
-            self.methods.split(',').map(|name| name.trim().parse()).collect::<Result<_, _>>().context("--methods")?;
-        methods.sort_unstable();
-        Ok(each_once(methods.into_iter()))
+        Method::several(&self.methods).context("--methods")
     }
 
     /// How to segment.
     pub fn parameters(&self) -> anyhow::Result<Parameters> {
-        let mut parameters =
-            Parameters { steps: self.steps, learning_rate: self.learning_rate, ..Parameters::of(self.recipe) }.checked()?;
-        for choice in &self.choose {
-            parameters.choices = parameters.choices.with_text(choice).context("--choose")?;
-        }
-        Ok(parameters)
+        Ok(Parameters::chosen(self.steps, self.learning_rate, self.recipe, &self.choose)?)
     }
 
     /// What of the data set becomes a case.
-    pub fn options(&self) -> anyhow::Result<Options> {
-        let labels = match self.labels.as_str() {
-            "together" => Labels::Together,
-            "each" => Labels::Each,
-            numbers => {
-                let number = |text: &str| text.trim().parse::<u32>();
-                let numbers = numbers.split(',').map(number).collect::<Result<_, _>>();
-                Labels::Only(numbers.with_context(|| format!("--labels {} is not together, each or numbers", self.labels))?)
-            }
-        };
-        Ok(Options { labels, split: self.split, window: self.window, most_slices: self.slices, ..Options::default() })
+    pub fn options(&self) -> Options {
+        let Self { labels, split, window, slices, .. } = self;
+        Options { labels: labels.clone(), split: *split, window: *window, most_slices: *slices, ..Options::default() }
     }
 }
 
@@ -121,14 +102,6 @@ fn each_once<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
         }
     }
     once
-}
-
-fn split(text: &str) -> Result<Split, String> {
-    match text {
-        "test" => Ok(Split::Test),
-        "train" => Ok(Split::Train),
-        _ => Err("expected test or train".into()),
-    }
 }
 
 /// A data set's kind and folder.

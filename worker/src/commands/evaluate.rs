@@ -31,7 +31,7 @@ type Numbered<'a> = (usize, &'a Case);
 /// Evaluates what is not evaluated yet, and writes the tables once nothing is missing.
 pub fn evaluate(arguments: &EvaluateArgs) -> Result<(), Failure> {
     let questions = questions(arguments).map_err(Failure::bad_input)?;
-    let options = arguments.options().map_err(Failure::bad_input)?;
+    let options = arguments.options();
     let data = LocalFolder::new(&arguments.data.folder);
     let all = cases(arguments.data.kind, &data, &options)
         .map_err(|error| Failure::bad_input(anyhow!(error).context(format!("--data {}", arguments.data.folder.display()))))?;

@@ -84,6 +84,29 @@ pub enum Labels {
     Only(Vec<u32>),
 }
 
+/// Why a text says nothing of labels or of a split.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected {expected}")]
+pub struct OptionError {
+    expected: &'static str,
+}
+
+/// `together`, `each`, or numbers separated by commas.
+impl FromStr for Labels {
+    type Err = OptionError;
+
+    fn from_str(text: &str) -> Result<Self, OptionError> {
+        match text {
+            "together" => Ok(Self::Together),
+            "each" => Ok(Self::Each),
+            numbers => {
+                let numbers: Result<Vec<u32>, _> = numbers.split(',').map(|number| number.trim().parse()).collect();
+                numbers.map(Self::Only).map_err(|_| OptionError { expected: "together, each, or numbers separated by commas" })
+            }
+        }
+    }
+}
+
 /// Which part of a published data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Split {
@@ -92,6 +115,18 @@ pub enum Split {
     Test,
     /// The training images.
     Train,
+}
+
+impl FromStr for Split {
+    type Err = OptionError;
+
+    fn from_str(text: &str) -> Result<Self, OptionError> {
+        match text {
+            "test" => Ok(Self::Test),
+            "train" => Ok(Self::Train),
+            _ => Err(OptionError { expected: "test or train" }),
+        }
+    }
 }
 
 /// What of a data set becomes a case.
@@ -131,7 +166,9 @@ pub struct Case {
 
 /// The cases of a data set, sorted by id.
 pub fn cases(kind: Kind, files: &dyn Files, options: &Options) -> Result<Vec<Case>, DatasetError> {
-    let names = files.list()?;
+    let mut names = files.list()?;
+    // What systems and archives put beside a data set's files: .DS_Store, __MACOSX/._a.xml.
+    names.retain(|name| name.split('/').all(|part| !part.starts_with('.') && part != "__MACOSX"));
     let mut cases = match kind {
         Kind::Folder => folder::cases(files, &names, options)?,
         Kind::MonuSeg => monuseg::cases(&names, options)?,

@@ -82,6 +82,8 @@ fn monuseg_is_read_as_training_and_test_images_come() {
         "MoNuSeg 2018 Training Data/Tissue Images/TCGA-A7.tif",
         "MoNuSegTestData/TCGA-2Z.tif",
         "MoNuSegTestData/TCGA-2Z.xml",
+        "MoNuSegTestData/._TCGA-2Z.xml",
+        "__MACOSX/TCGA-2Z.xml",
     ];
     let test = cases_of(Kind::MonuSeg, &files.map(empty), &Options::default()).unwrap();
     assert_eq!(summary(&test), [("TCGA-2Z", "MoNuSeg", None)]);
@@ -201,4 +203,14 @@ fn every_kind_is_read_by_its_name() {
         assert_eq!(kind.name().parse(), Ok(kind));
     }
     assert!("amos".parse::<Kind>().unwrap_err().to_string().contains("expected folder, monuseg"));
+}
+
+#[test]
+fn labels_and_splits_are_read_as_on_a_command_line() {
+    assert_eq!("together".parse(), Ok(Labels::Together));
+    assert_eq!("each".parse(), Ok(Labels::Each));
+    assert_eq!("1, 6".parse(), Ok(Labels::Only(vec![1, 6])));
+    assert!("liver".parse::<Labels>().unwrap_err().to_string().contains("together, each, or numbers"));
+    assert_eq!("train".parse(), Ok(Split::Train));
+    assert!("testing".parse::<Split>().unwrap_err().to_string().contains("test or train"));
 }

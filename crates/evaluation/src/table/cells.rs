@@ -68,7 +68,7 @@ impl Cell {
 }
 
 /// For each case with a score by this method, the mean over its repeats.
-pub(super) fn means_of_cases<'a>(rows: &[&'a Row], method: Method, score: fn(&Scored) -> Option<f64>) -> BTreeMap<&'a str, f64> {
+fn means_of_cases<'a>(rows: &[&'a Row], method: Method, score: fn(&Scored) -> Option<f64>) -> BTreeMap<&'a str, f64> {
     let mut repeats: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for row in rows.iter().filter(|row| row.method == method) {
         if let Some(value) = row.scored().and_then(score) {

@@ -1,11 +1,8 @@
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use request::Method;
 
-use super::{
-    cells::{Format, means_of_cases},
-    settings, title,
-};
+use super::{cells::Format, settings, title};
 use crate::{
     Row,
     statistics::{mean, standard_error},
@@ -15,7 +12,7 @@ use crate::{
 const OTHERS: [Method; 4] = [Method::InitialMask, Method::Untuned, Method::SamMask, Method::SamPoints];
 
 /// For each setting and other method: the mean over cases of our Dice less the other's on the same case, its standard error, and on how
-/// many of the cases ours is better. Nothing if there is nothing to compare.
+/// many of the cases ours is better. A draw without a score by either counts for neither. Nothing if there is nothing to compare.
 pub(super) fn table(rows: &[&Row], format: Format) -> String {
     let has = |method: Method| rows.iter().any(|row| row.method == method && row.scored().is_some());
     let others: Vec<Method> = OTHERS.into_iter().filter(|&other| has(other)).collect();
@@ -36,9 +33,18 @@ pub(super) fn table(rows: &[&Row], format: Format) -> String {
 }
 
 fn difference(rows: &[&Row], other: Method, format: Format) -> String {
-    let ours = means_of_cases(rows, Method::Finetuned, |scored| Some(scored.scores.dice));
-    let others = means_of_cases(rows, other, |scored| Some(scored.scores.dice));
-    let differences: Vec<f64> = ours.iter().filter_map(|(case, ours)| others.get(case).map(|other| ours - other)).collect();
+    let dice_of = |method: Method| -> BTreeMap<(&str, u32), f64> {
+        let of_method = rows.iter().filter(|row| row.method == method);
+        of_method.filter_map(|row| Some(((row.case.as_str(), row.repeat), row.scored()?.scores.dice))).collect()
+    };
+    let (ours, others) = (dice_of(Method::Finetuned), dice_of(other));
+    let mut of_cases: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for (draw, ours) in &ours {
+        if let Some(other) = others.get(draw) {
+            of_cases.entry(draw.0).or_default().push(ours - other);
+        }
+    }
+    let differences: Vec<f64> = of_cases.values().filter_map(|differences| mean(differences)).collect();
     let better = differences.iter().filter(|&&difference| difference > 0.0).count();
     let (scale, digits) = if format == Format::Dice { (1.0, 3) } else { (100.0, 2) };
     let Some(mean) = mean(&differences) else { return "-".into() };

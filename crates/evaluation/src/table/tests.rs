@@ -68,6 +68,17 @@ Ours less the other, Dice in percent, paired by case: mean ± standard error (ca
 }
 
 #[test]
+fn a_draw_that_only_one_method_has_a_score_for_is_no_pair() {
+    let rows = [
+        scored("a", "g", "1/0", 0, Method::Finetuned, 0.6),
+        scored("a", "g", "1/0", 0, Method::InitialMask, 0.5),
+        scored("a", "g", "1/0", 1, Method::InitialMask, 0.1),
+    ];
+    let page = table_markdown(&rows, Kind::Folder, "nano");
+    assert!(page.contains("| 1/0 | +10.00 ± - (1 of 1) |"), "{page}");
+}
+
+#[test]
 fn amos22_is_laid_out_by_organ_in_the_papers_order() {
     let rows = [
         scored("v1", "liver", "10/0", 0, Method::Finetuned, 0.9),

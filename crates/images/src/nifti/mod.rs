@@ -41,9 +41,12 @@ impl<'a> Volume<'a> {
         source.read_exact(&mut start).map_err(|error| cut_short(&error))?;
         let header = Header::parse(&start)?;
         let layout = Layout::of(header.sizes, &header.axes)?;
-        let [width, height] = layout.picture;
-        if u64::from(width) * u64::from(height) > limits.pixels {
-            return Err(ImageError::TooManyPixels { width, height, limit: limits.pixels });
+        let [columns, rows, _] = header.sizes;
+        // A slice across the file's planes is gathered from whole ones.
+        for [width, height] in [layout.picture, [columns, rows]] {
+            if u64::from(width) * u64::from(height) > limits.pixels {
+                return Err(ImageError::TooManyPixels { width, height, limit: limits.pixels });
+            }
         }
         let voxels = header.sizes.iter().map(|&size| u64::from(size)).product();
         if voxels > limits.voxels {
