@@ -63,7 +63,6 @@ fn write_checkpoint(names_and_sizes: &str, path: &Path) {
 }
 
 #[test]
-#[ignore = "half a minute of processor time and 2 GB of memory; run it with --run-ignored all"]
 fn vit_b_embeds_an_image_as_the_official_implementation_does() {
     let directory = tempfile::TempDir::new().unwrap();
     let path = directory.path().join("vit_b.safetensors");

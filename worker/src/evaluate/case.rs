@@ -57,12 +57,12 @@ fn answered(known: &Known) -> HashSet<Question> {
 #[derive(Debug, thiserror::Error)]
 pub enum CaseError {
     /// The model failed.
-    #[error("{case}: {source}; what is done is kept, the same command goes on")]
+    #[error("{case}: {reason}; what is done is kept, the same command goes on")]
     Segment {
         /// The case's id.
         case: String,
-        /// Of the segmenter.
-        source: SegmentError,
+        /// Of the segmenter. The message has it, so it is no further cause.
+        reason: SegmentError,
     },
     /// The folder does not take files, or they are not what they were.
     #[error(transparent)]
@@ -119,7 +119,7 @@ pub fn evaluate_case(
     if let Some(failure) = keeper.into_inner().failure {
         return Err(CaseError::Files(failure));
     }
-    outcome.map_err(|source| CaseError::Segment { case: case.id.clone(), source })?;
+    outcome.map_err(|reason| CaseError::Segment { case: case.id.clone(), reason })?;
     Ok(None)
 }
 

@@ -46,7 +46,7 @@ pub(super) fn cases(files: &dyn Files, names: &[String], options: &Options) -> R
             return Err(DatasetError::NoImage { truth: truth.clone(), image });
         }
         let slices = label_slices(&files.read(truth)?, &options.limits)
-            .map_err(|source| DatasetError::Truth { file: truth.clone(), source })?;
+            .map_err(|reason| DatasetError::Truth { file: truth.clone(), reason })?;
         for (label, organ) in (1..).zip(ORGANS) {
             for slice in slices_of(label, &slices, options) {
                 cases.push(Case {

@@ -37,12 +37,12 @@ pub enum DatasetError {
         second: String,
     },
     /// A truth that cannot be decoded.
-    #[error("the truth {file} cannot be read: {source}")]
+    #[error("the truth {file} cannot be read: {reason}")]
     Truth {
         /// Its name.
         file: String,
-        /// What is wrong with it.
-        source: ImageError,
+        /// What is wrong with it. The message has it, so it is no further cause.
+        reason: ImageError,
     },
     /// A text file (names of labels, outlines) that does not hold together.
     #[error("{file} cannot be read: {reason}")]

@@ -94,7 +94,7 @@ fn add<'a>(found: &mut BTreeMap<&'a str, &'a str>, id: &'a str, name: &'a str, r
 /// The labels of a truth that are cases of their own.
 fn labels(files: &dyn Files, truth: &str, options: &Options) -> Result<Vec<u32>, DatasetError> {
     let map = decode_labels(&files.read(truth)?, None, &options.limits)
-        .map_err(|source| DatasetError::Truth { file: truth.into(), source })?;
+        .map_err(|reason| DatasetError::Truth { file: truth.into(), reason })?;
     let share = f64::from(map.width) * f64::from(map.height) * LEAST_SHARE;
     let least = options.least_pixels.unwrap_or(share.ceil() as u64).max(1);
     let is_wanted = |label: u32| match &options.labels {

@@ -179,6 +179,10 @@ pub fn cases(kind: Kind, files: &dyn Files, options: &Options) -> Result<Vec<Cas
         return Err(DatasetError::Layout { kind: kind.name(), expected: expected(kind), found: found(&names) });
     }
     cases.sort_by(|a, b| a.id.cmp(&b.id));
+    if let Some(twins) = cases.windows(2).find(|pair| pair[0].id == pair[1].id) {
+        let [first, second] = [&twins[0], &twins[1]].map(|case| case.truth.clone());
+        return Err(DatasetError::Ambiguous { role: "truth", first, second });
+    }
     Ok(cases)
 }
 

@@ -19,7 +19,7 @@ pub fn truth(
         return if is_empty(&mask) { empty("no outline has a pixel of the image inside".into()) } else { Ok(mask) };
     }
     let map =
-        decode_labels(bytes, case.view.slice, limits).map_err(|source| DatasetError::Truth { file: file.clone(), source })?;
+        decode_labels(bytes, case.view.slice, limits).map_err(|reason| DatasetError::Truth { file: file.clone(), reason })?;
     if (map.width, map.height) != image_size {
         let (image_width, image_height) = image_size;
         return Err(DatasetError::Size { file, width: map.width, height: map.height, image_width, image_height });
