@@ -31,8 +31,7 @@ pub struct Skip {
 ///
 /// [`Dots::Pixels`] draws pixels of the image; a point has its pixel's integer coordinates. [`Dots::Tokens`] draws tokens, as the
 /// published code's `get_points` does: of a grid of 64 x 64 over the square that the image's longest side fills, a token is foreground
-/// if the truth is at its top left corner. The point is the middle of the token's part inside the image, so it need not lie on the truth
-/// itself. The published code draws negative points on the square's padding too; they would be outside the image, and are not drawn here.
+/// if the truth is at its top left corner, and there the point is. The published code draws negative points on the square's padding too; they would be outside the image, and are not drawn here.
 pub fn draw(truth: &GrayImage, setting: Setting, dots: Dots, seed: u64, case_id: &str, repeat: u32) -> Result<Points, Skip> {
     let (grid, unit) = match dots {
         Dots::Pixels => (Cow::Borrowed(truth), "pixels"),
@@ -54,7 +53,7 @@ pub fn draw(truth: &GrayImage, setting: Setting, dots: Dots, seed: u64, case_id:
             let (column, row) = (index % grid.width(), index / grid.width());
             let (x, y) = match dots {
                 Dots::Pixels => (f64::from(column), f64::from(row)),
-                Dots::Tokens => (middle(column, truth.width(), truth), middle(row, truth.height(), truth)),
+                Dots::Tokens => (corner(column, truth.width(), truth), corner(row, truth.height(), truth)),
             };
             Point { x, y, label }
         }));
@@ -98,11 +97,10 @@ fn tokens(truth: &GrayImage) -> GrayImage {
     })
 }
 
-/// The middle, in pixels of the image, of what of a token lies within a side of `length` pixels.
-fn middle(token: u32, length: u32, truth: &GrayImage) -> f64 {
+/// The corner of a token, in pixels of the image: half a pixel of the encoder's input within it, where the truth was looked up.
+fn corner(token: u32, length: u32, truth: &GrayImage) -> f64 {
     let token_size = f64::from(truth.width().max(truth.height())) / f64::from(GRID);
-    let (start, end) = (f64::from(token) * token_size, f64::from(token + 1) * token_size);
-    f64::midpoint(start, end.min(f64::from(length)))
+    ((f64::from(token) + 1.0 / 32.0) * token_size).min(f64::from(length).next_down())
 }
 
 #[cfg(test)]
@@ -165,7 +163,7 @@ mod tests {
         // 128 pixels are 64 tokens of 2; of the 33 pixels' 17 tokens the last lies half outside.
         let truth = GrayImage::from_fn(128, 33, |x, y| Luma([if (x, y) == (126, 32) { 255 } else { 0 }]));
         assert_eq!(tokens(&truth).dimensions(), (64, 17));
-        assert_eq!(drawn(&truth, "1/0", Dots::Tokens, 3), [(127.0, 32.5, true)]);
+        assert_eq!(drawn(&truth, "1/0", Dots::Tokens, 3), [(126.0625, 32.0625, true)]);
         let background = 64 * 17 - 1;
         let all = draw(&truth, Setting::new(1, 999).unwrap(), Dots::Tokens, 1, "case", 0).unwrap();
         let places: Vec<(u32, u32)> =

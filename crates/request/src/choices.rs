@@ -26,6 +26,8 @@ pub struct Choices {
     pub upsampling: Upsampling,
     /// How SAM is asked in the comparison by points.
     pub sam_points: SamPoints,
+    /// Where the logits of SAM's own answers are cut in the comparisons by points and by the initial mask.
+    pub sam_threshold: SamThreshold,
     /// Where an evaluation draws its random points.
     pub dots: Dots,
 }
@@ -100,9 +102,18 @@ pub enum SamPoints {
     /// All points as one prompt: the paper's text, and SAM's use.
     Joint,
     /// Each point alone, the logits of each label summed, and, where there are negative points, foreground where their sum is the
-    /// GREATER: the published code, which explains the collapse in the paper's tables. Without negative points, foreground is what lies
-    /// above the middle of the sum's range, as there.
+    /// GREATER: the published code, which explains the collapse in the paper's tables.
     OneByOne,
+}
+
+/// See [`Choices::sam_threshold`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SamThreshold {
+    /// At zero, as SAM was trained.
+    Zero,
+    /// Half-way between the least and the greatest logit: the published code's min-max and threshold at a half.
+    Middle,
 }
 
 /// See [`Choices::dots`].
@@ -126,6 +137,7 @@ impl Choices {
         dice_smoothing: 1.0,
         upsampling: Upsampling::Soft,
         sam_points: SamPoints::Joint,
+        sam_threshold: SamThreshold::Zero,
         dots: Dots::Pixels,
     };
 
@@ -139,6 +151,7 @@ impl Choices {
         dice_smoothing: 2.0,
         upsampling: Upsampling::Binary,
         sam_points: SamPoints::OneByOne,
+        sam_threshold: SamThreshold::Middle,
         dots: Dots::Tokens,
     };
 

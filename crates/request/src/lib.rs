@@ -14,7 +14,7 @@ mod task;
 mod uri;
 mod view;
 
-pub use choices::{Choices, Dots, Extremes, Normalisation, Padding, Region, SamPoints, Similarity, Upsampling};
+pub use choices::{Choices, Dots, Extremes, Normalisation, Padding, Region, SamPoints, SamThreshold, Similarity, Upsampling};
 pub use method::{Method, UnknownMethod};
 pub use parameters::{MAX_STEPS, Parameters, ParametersError, Recipe};
 pub use points::{Label, MAX_POINTS, Point, Points, PointsError};

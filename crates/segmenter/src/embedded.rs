@@ -19,7 +19,7 @@ pub struct Embedded {
     pub(crate) embedding: Tensor,
     /// What SAM's own answers are made of: of `pixels`. [1, C, T, T]
     pub(crate) sam_embedding: Tensor,
-    /// The same with its graph, for the first step of the first fine-tuning.
+    /// The same with its graph, for the first step of the first fine-tuning; where it was asked for, and until then.
     first_forward: Option<Tensor>,
     /// The weights' version the graph belongs to.
     version: u64,
@@ -30,6 +30,11 @@ pub struct Embedded {
 impl Embedded {
     /// Restores the weights; one forward pass, or two where the pixels are normalised twice.
     pub(crate) fn new(sam: &mut Sam, image: &RgbImage, choices: &Choices) -> Result<Self, SegmentError> {
+        no_grad(|| Self::with_graph(sam, image, choices)).map(|embedded| Self { first_forward: None, ..embedded })
+    }
+
+    /// The same, ready for a fine-tuning to go on from: holds what the gradients need, gigabytes for a large model.
+    pub(crate) fn with_graph(sam: &mut Sam, image: &RgbImage, choices: &Choices) -> Result<Self, SegmentError> {
         check_pixels(image)?;
         let (width, height) = image.dimensions();
         let started = Instant::now();
@@ -75,8 +80,8 @@ impl Embedded {
         Ok(())
     }
 
-    /// The embedding with its graph, under the restored weights: the first forward pass where the weights are still the same, and
-    /// else another one like it.
+    /// The embedding with its graph, under the restored weights: the first forward pass where it was kept and the weights are still
+    /// the same, else another one like it.
     pub(crate) fn forward_with_graph(&mut self, sam: &mut Sam) -> Result<Tensor, SegmentError> {
         if let Some(first_forward) = self.first_forward.take()
             && self.version == sam.encoder_parameters.version()

@@ -1,6 +1,6 @@
 //! What SAM says without any fine-tuning: what the method is compared with (the paper, section 4).
 
-use request::{Label, Points, SamPoints};
+use request::{Choices, Label, Points, SamPoints, SamThreshold};
 use tch::{TchError, Tensor, no_grad};
 
 use crate::{
@@ -8,18 +8,25 @@ use crate::{
     grid::{HALF, Part, SoftMask},
     loss::min_max,
     sam::{Extent, PointPrompt, Sam},
+    similarity::InitialMask,
 };
 
 /// SAM prompted with the points, its single-mask output. Embedding [1, C, T, T]
 ///
 /// [`SamPoints::Joint`]: all points as one prompt. [`SamPoints::OneByOne`]: each point alone with its own label, the logits of each label
 /// summed; with negative points foreground is where THEIR sum is the greater, which is the wrong side, and what the published code does.
-/// Without them it is what lies above the middle of the sum's range: the published code's min-max and threshold at a half.
-pub fn sam_points(sam: &Sam, embedding: &Tensor, points: &Points, extent: &Extent, how: SamPoints) -> Result<SoftMask, TchError> {
+/// Without them it is cut as [`SamThreshold`] says.
+pub fn sam_points(
+    sam: &Sam,
+    embedding: &Tensor,
+    points: &Points,
+    extent: &Extent,
+    choices: &Choices,
+) -> Result<SoftMask, TchError> {
     no_grad(|| {
         let prompts = prompts(points, extent);
-        let (values, threshold) = match how {
-            SamPoints::Joint => (ask(sam, embedding, &prompts, None)?, 0.0),
+        match choices.sam_points {
+            SamPoints::Joint => cut(ask(sam, embedding, &prompts, None)?, choices.sam_threshold),
             SamPoints::OneByOne => {
                 let sum = |label| -> Result<Option<Tensor>, TchError> {
                     let mut sum: Option<Tensor> = None;
@@ -34,23 +41,28 @@ pub fn sam_points(sam: &Sam, embedding: &Tensor, points: &Points, extent: &Exten
                 };
                 let positive = sum(Label::Positive)?.expect("Points has a positive point");
                 match sum(Label::Negative)? {
-                    None => {
-                        let (least, greatest) = (positive.f_min()?.f_double_value(&[])?, positive.f_max()?.f_double_value(&[])?);
-                        (positive, f64::midpoint(least, greatest))
-                    }
-                    Some(negative) => (negative.f_sub(&positive)?, 0.0),
+                    None => cut(positive, choices.sam_threshold),
+                    Some(negative) => Ok(SoftMask { values: negative.f_sub(&positive)?, threshold: 0.0 }),
                 }
             }
-        };
-        Ok(SoftMask { values, threshold })
+        }
     })
 }
 
-/// SAM prompted with the initial mask J [1, 1, 4T, 4T] alone.
+/// SAM prompted with the initial mask alone.
 ///
-/// SAM was trained on logits as mask prompts; what is given here is J's 0 and 1, as in the published code.
-pub fn sam_mask(sam: &Sam, embedding: &Tensor, initial_mask: &Tensor) -> Result<SoftMask, TchError> {
-    no_grad(|| Ok(SoftMask { values: ask(sam, embedding, &[], Some(initial_mask))?, threshold: 0.0 }))
+/// SAM was trained on logits as mask prompts; what is given here is the mask's 0 and 1, token by token, as in the published code.
+pub fn sam_mask(sam: &Sam, embedding: &Tensor, initial: &InitialMask, threshold: SamThreshold) -> Result<SoftMask, TchError> {
+    no_grad(|| cut(ask(sam, embedding, &[], Some(&initial.prompt()?))?, threshold))
+}
+
+/// Logits and where they are cut.
+fn cut(logits: Tensor, threshold: SamThreshold) -> Result<SoftMask, TchError> {
+    let threshold = match threshold {
+        SamThreshold::Zero => 0.0,
+        SamThreshold::Middle => f64::midpoint(logits.f_min()?.f_double_value(&[])?, logits.f_max()?.f_double_value(&[])?),
+    };
+    Ok(SoftMask { values: logits, threshold })
 }
 
 /// SAM without a prompt, min-max and threshold: the prediction of the first step.
@@ -76,6 +88,7 @@ fn prompts(points: &Points, extent: &Extent) -> Vec<PointPrompt> {
 mod tests {
     use std::path::Path;
 
+    use request::Recipe;
     use tch::{Device, Kind};
 
     use super::*;
@@ -88,7 +101,8 @@ mod tests {
         let (c, t) = (sam.architecture.embedding, sam.architecture.grid);
         let embedding = Tensor::randn([1, c, t, t], (Kind::Float, Device::Cpu));
         let extent = Extent::new(100, 80, sam.architecture.image_size);
-        sam_points(&sam, &embedding, &points.parse().unwrap(), &extent, how).unwrap()
+        let choices = Choices { sam_points: how, ..Choices::of(Recipe::PublishedCode) };
+        sam_points(&sam, &embedding, &points.parse().unwrap(), &extent, &choices).unwrap()
     }
 
     fn logits(points: &str, how: SamPoints) -> Tensor {
@@ -100,9 +114,7 @@ mod tests {
         let SoftMask { values, threshold } = asked("10,20,1;60,70,1", SamPoints::OneByOne);
         let (least, greatest) = (values.min().double_value(&[]), values.max().double_value(&[]));
         assert!((threshold - f64::midpoint(least, greatest)).abs() < 1e-9 && threshold.abs() > 1e-6);
-        for (points, how) in [("10,20,1;60,70,0", SamPoints::OneByOne), ("10,20,1;60,70,1", SamPoints::Joint)] {
-            assert!(asked(points, how).threshold.abs() < f64::EPSILON);
-        }
+        assert!(asked("10,20,1;60,70,0", SamPoints::OneByOne).threshold.abs() < f64::EPSILON);
     }
 
     #[test]

@@ -2,7 +2,6 @@ use std::{ops::ControlFlow, str::FromStr, time::Instant};
 
 use image::RgbImage;
 use request::{Choices, Method, Parameters, Points};
-use tch::{Kind, Tensor};
 
 use crate::{
     Checkpoint, Embedded, Seconds, SegmentError, Segmentation, SegmenterError, Step,
@@ -13,7 +12,7 @@ use crate::{
     grid::{HALF, Part, SoftMask},
     sam::{Architecture, Sam},
     sam_answers::{sam_mask, sam_points, untuned},
-    similarity::initial_mask,
+    similarity::{InitialMask, initial_mask},
     super_clustering::super_clustering,
     upsample::{Upsampled, to_image, to_original_size},
     warnings::{NO_INITIAL_MASK, Unusable},
@@ -82,15 +81,14 @@ impl Segmenter {
     }
 
     /// Restores the weights, preprocesses (once, or with [`request::Normalisation::Twice`] also a second time), one encoder forward
-    /// each.
+    /// each. What a gradient would need is not kept, so that the methods that take no step need little memory.
     pub fn embed(&mut self, image: &RgbImage, choices: &Choices) -> Result<Embedded, SegmentError> {
         Embedded::new(&mut self.sam, image, choices)
     }
 
     /// One object by one method, on an image embedded with the same choices.
     ///
-    /// The fine-tuning starts from the checkpoint's weights every time. The first one of an [`Embedded`] goes on from its forward pass and
-    /// frees it, later ones run their own. Where J is empty or full within the image there is nothing to fine-tune towards, and
+    /// The fine-tuning starts from the checkpoint's weights every time. Where J is empty or full within the image there is nothing to fine-tune towards, and
     /// the answer is J with a warning. `progress` is called in each step; breaking ends with [`SegmentError::Stopped`].
     pub fn answer(
         &mut self,
@@ -108,14 +106,20 @@ impl Segmenter {
         let mut warnings = Vec::new();
 
         let started = Instant::now();
-        let target = match initial_mask(&embedded.embedding, points, &extent, &parameters.choices) {
+        let found = if is_blank(image) {
+            // What its tokens differ by is their positions: noise to the eye, and still a mask.
+            Err(SegmentError::ConstantSimilarity)
+        } else {
+            initial_mask(&embedded.embedding, points, &extent, &parameters.choices)
+        };
+        let initial = match found {
             Err(SegmentError::ConstantSimilarity) if !builds_on_the_initial_mask(method) => {
                 warnings.push(NO_INITIAL_MASK.to_owned());
-                let side = 4 * self.sam.architecture.grid;
-                Tensor::f_zeros([1, 1, side, side], (Kind::Float, self.sam.device()))?
+                InitialMask::empty(self.sam.architecture.grid, self.sam.device())?
             }
-            target => target?,
+            initial => initial?,
         };
+        let target = &initial.pixels;
         let initial_mask = to_image(&target.f_gt(HALF)?)?;
         let unusable = Unusable::of(&initial_mask, &extent).filter(|_| builds_on_the_initial_mask(method));
         warnings.extend(unusable.map(|unusable| unusable.warning(method)));
@@ -126,20 +130,20 @@ impl Segmenter {
         let mut clustered = None;
         let found = if method == Method::Finetuned && unusable.is_none() {
             let first_forward = embedded.forward_with_graph(&mut self.sam)?;
-            finetune(&mut self.sam, &embedded.pixels, first_forward, &target, &extent, &parameters, progress)?
+            finetune(&mut self.sam, &embedded.pixels, first_forward, target, &extent, &parameters, progress)?
         } else {
             let (sam, embedding) = (&self.sam, &embedded.sam_embedding);
             let prediction = match method {
                 Method::Finetuned | Method::InitialMask => SoftMask { values: target.shallow_clone(), threshold: HALF },
-                Method::SamPoints => sam_points(sam, embedding, points, &extent, parameters.choices.sam_points)?,
-                Method::SamMask => sam_mask(sam, embedding, &target)?,
+                Method::SamPoints => sam_points(sam, embedding, points, &extent, &parameters.choices)?,
+                Method::SamMask => sam_mask(sam, embedding, &initial, parameters.choices.sam_threshold)?,
                 Method::Untuned => untuned(sam, embedding, part)?,
                 Method::SuperClustering => {
                     let mask = clustered.insert(super_clustering(image, points));
                     SoftMask::of_image(mask, &extent, target.size4()?.3, target.device())?
                 }
             };
-            Finetuned::without_steps(prediction, &target, part)?
+            Finetuned::without_steps(prediction, target, part)?
         };
         let Finetuned { prediction, best_step, best_iou, losses, ious } = found;
         let finetune = started.elapsed().as_secs_f64();
@@ -170,7 +174,8 @@ impl Segmenter {
         })
     }
 
-    /// Embeds an image and fine-tunes for each of its objects: as many answers as objects, each the same as if it were alone.
+    /// Embeds an image and fine-tunes for each of its objects: as many answers as objects, each the same as if it were alone. The first
+    /// fine-tuning goes on from the forward pass that J is made of, the others run their own.
     pub fn segment(
         &mut self,
         image: &RgbImage,
@@ -183,10 +188,16 @@ impl Segmenter {
         for points in objects {
             points.check_inside(image.width(), image.height())?;
         }
-        let mut embedded = self.embed(image, &parameters.choices)?;
+        let mut embedded = Embedded::with_graph(&mut self.sam, image, &parameters.choices)?;
         let answer = |points| self.answer(&mut embedded, image, points, Method::Finetuned, &parameters, progress);
         objects.iter().map(answer).collect()
     }
+}
+
+/// Whether all pixels have the same colour.
+fn is_blank(image: &RgbImage) -> bool {
+    let mut pixels = image.pixels();
+    pixels.next().is_none_or(|first| pixels.all(|pixel| pixel == first))
 }
 
 /// Whether without an initial mask there is no answer.

@@ -1,7 +1,7 @@
 //! Stage one: the initial mask J from the similarity of the image's tokens with the points' (the paper, section 3).
 
 use request::{Choices, Label, Point, Points, Region, Similarity};
-use tch::{Kind, TchError, Tensor, no_grad};
+use tch::{Device, Kind, TchError, Tensor, no_grad};
 
 use crate::{
     SegmentError,
@@ -13,12 +13,44 @@ use crate::{
 /// Cosine similarities of fp32 features carry errors of about 1e-7: a map that varies less than this varies by accident.
 const CONSTANT: f64 = 1e-6;
 
-/// The initial mask, 0 or 1, four pixels a token's side. Embedding [1, C, T, T] -> [1, 1, 4T, 4T]
+/// The initial mask, 0 or 1.
+pub struct InitialMask {
+    /// Token by token. [1, 1, T, T]
+    pub tokens: Tensor,
+    /// J: four pixels a token's side, bilinear with aligned corners and a threshold at a half, as in the published code. [1, 1, 4T, 4T]
+    pub pixels: Tensor,
+}
+
+impl InitialMask {
+    fn of(tokens: Tensor) -> Result<Self, TchError> {
+        let (_, _, t, _) = tokens.size4()?;
+        let pixels = tokens.f_upsample_bilinear2d([4 * t, 4 * t], true, None, None)?;
+        Ok(Self { pixels: pixels.f_gt(HALF)?.f_to_kind(Kind::Float)?, tokens })
+    }
+
+    /// Nothing, on a grid of so many tokens a side.
+    pub fn empty(grid: i64, device: Device) -> Result<Self, TchError> {
+        Self::of(Tensor::f_zeros([1, 1, grid, grid], (Kind::Float, device))?)
+    }
+
+    /// As a mask prompt: every token's value on its four by four pixels. [1, 1, 4T, 4T]
+    pub fn prompt(&self) -> Result<Tensor, TchError> {
+        let (_, _, t, _) = self.tokens.size4()?;
+        self.tokens.f_upsample_nearest2d([4 * t, 4 * t], None, None)
+    }
+}
+
+/// The initial mask of points. Embedding [1, C, T, T]
 ///
 /// With positive points alone the mean of their similarities, min-max normalised, is foreground above a half. With negative
 /// points too, foreground is what resembles the positive points more, and a tie, up to rounding, is background: more in the mean, or, with
 /// [`Similarity::Sum`], in the paper's sum, which is the same for equal counts, and else a vote on counts as well.
-pub fn initial_mask(embedding: &Tensor, points: &Points, extent: &Extent, choices: &Choices) -> Result<Tensor, SegmentError> {
+pub fn initial_mask(
+    embedding: &Tensor,
+    points: &Points,
+    extent: &Extent,
+    choices: &Choices,
+) -> Result<InitialMask, SegmentError> {
     no_grad(|| {
         let (_, c, t, _) = embedding.size4()?;
         let features = embedding.f_view([c, t * t])?.f_transpose(0, 1)?; // [T * T, C]
@@ -32,9 +64,7 @@ pub fn initial_mask(embedding: &Tensor, points: &Points, extent: &Extent, choice
             Region::Everywhere => everywhere(&features, &positives, &negatives, part, choices)?,
             Region::NearPoints => about_the_points(&features, &positives, &negatives, part)?,
         };
-        let tokens = foreground.f_to_kind(Kind::Float)?.f_view([1, 1, t, t])?; // [1, 1, T, T]
-        let pixels = tokens.f_upsample_bilinear2d([4 * t, 4 * t], true, None, None)?; // [1, 1, 4T, 4T]
-        Ok(pixels.f_gt(HALF)?.f_to_kind(Kind::Float)?)
+        Ok(InitialMask::of(foreground.f_to_kind(Kind::Float)?.f_view([1, 1, t, t])?)?)
     })
 }
 
@@ -158,7 +188,7 @@ mod tests {
     }
 
     fn mask_of(angles: [f64; 16], points: &str, extent: &Extent, choices: &Choices) -> Result<Vec<i64>, SegmentError> {
-        let mask = initial_mask(&embedding(angles), &points.parse().unwrap(), extent, choices)?;
+        let mask = initial_mask(&embedding(angles), &points.parse().unwrap(), extent, choices)?.pixels;
         assert_eq!(mask.size(), [1, 1, 16, 16]);
         // With corners aligned, pixels 0, 5, 10 and 15 are the tokens' own.
         let at_tokens = Tensor::from_slice(&[0_i64, 5, 10, 15]);
@@ -220,7 +250,7 @@ mod tests {
         let embedding = Tensor::from_slice(&[x, y].concat()).view([1, 2, side, side]);
         let taken = |choices: &Choices| {
             let points = "11,11,1;13,11,1;11,13,1;13,13,1;63,0,0".parse().unwrap();
-            let mask = initial_mask(&embedding, &points, &Extent::new(64, 64, 64), choices).unwrap();
+            let mask = initial_mask(&embedding, &points, &Extent::new(64, 64, 64), choices).unwrap().pixels;
             let pixel = |x, y| mask.double_value(&[0, 0, y, x]) > 0.0;
             (pixel(12, 12), pixel(52, 52), pixel(60, 4))
         };

@@ -14,7 +14,7 @@ use segmenter::{Checkpoint, Device, Segmentation, Segmenter};
 use tch::{Kind, Tensor};
 
 /// The largest error of a loss, relative to it.
-const TOLERANCE: f64 = 1e-3;
+const TOLERANCE: f64 = 1e-4;
 
 /// What PyTorch made of a picture, by name.
 struct Expected(HashMap<String, Tensor>);

@@ -1,7 +1,7 @@
 //! `dispatcher submit --data`: an evaluation of a data set in the object store.
 #![expect(clippy::doc_markdown, reason = "these comments are the help's text, where a backtick would be shown as one")]
 
-use std::str::FromStr;
+use std::{num::NonZeroUsize, str::FromStr};
 
 use anyhow::Context;
 use clap::{Args, value_parser};
@@ -53,7 +53,7 @@ pub struct DataArgs {
     split: Split,
     /// AMOS22: at most so many slices an organ and volume.
     #[arg(long, conflicts_with = "manifest", value_name = "N")]
-    slices: Option<usize>,
+    slices: Option<NonZeroUsize>,
     /// Which values are shown; for CT in Hounsfield units, soft tissue is 40,400.
     #[arg(long, conflicts_with = "manifest", value_name = "CENTRE,WIDTH", allow_hyphen_values = true)]
     window: Option<Window>,
@@ -81,8 +81,11 @@ impl DataArgs {
 
     /// What of the data set becomes a case.
     pub fn options(&self) -> Options {
-        let Self { labels, split, slices, window, .. } = self;
-        Options { labels: labels.clone(), split: *split, window: *window, most_slices: *slices, ..Options::default() }
+        let Self { labels, split, slices, window, data, .. } = self;
+        let prefix = data.as_ref().map_or("", |data| data.prefix.trim_end_matches('/'));
+        let folder_name = prefix.rsplit('/').next().unwrap_or_default().to_owned();
+        let most_slices = slices.map(NonZeroUsize::get);
+        Options { labels: labels.clone(), split: *split, window: *window, most_slices, folder_name, ..Options::default() }
     }
 
     /// How to reach the object store.

@@ -1,6 +1,6 @@
 //! `worker evaluate`'s part of the command line.
 
-use std::{path::PathBuf, str::FromStr};
+use std::{num::NonZeroUsize, path::PathBuf, str::FromStr};
 
 use anyhow::{Context, ensure};
 use clap::Args;
@@ -50,13 +50,13 @@ pub struct EvaluateArgs {
     split: Split,
     /// AMOS22: at most so many slices an organ and volume.
     #[arg(long, value_name = "N")]
-    slices: Option<usize>,
+    slices: Option<NonZeroUsize>,
     /// Which values are shown; for CT in Hounsfield units, soft tissue is 40,400.
     #[arg(long, value_name = "CENTRE,WIDTH", allow_hyphen_values = true)]
     window: Option<Window>,
     /// At most so many cases of each group: a sub-folder, an organ.
     #[arg(long, value_name = "N")]
-    pub limit: Option<usize>,
+    limit: Option<NonZeroUsize>,
     /// Do one of N shares only, I from 0: so several processes can fill one folder. The last to end writes the tables.
     #[arg(long, value_name = "I/N")]
     pub shard: Option<Shard>,
@@ -87,10 +87,17 @@ impl EvaluateArgs {
         Ok(Parameters::chosen(self.steps, self.learning_rate, self.recipe, &self.choose)?)
     }
 
+    /// At most so many cases of each group.
+    pub fn limit(&self) -> Option<usize> {
+        self.limit.map(NonZeroUsize::get)
+    }
+
     /// What of the data set becomes a case.
     pub fn options(&self) -> Options {
-        let Self { labels, split, window, slices, .. } = self;
-        Options { labels: labels.clone(), split: *split, window: *window, most_slices: *slices, ..Options::default() }
+        let Self { labels, split, window, slices, data, .. } = self;
+        let folder_name = data.folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let most_slices = slices.map(NonZeroUsize::get);
+        Options { labels: labels.clone(), split: *split, window: *window, most_slices, folder_name, ..Options::default() }
     }
 }
 

@@ -40,7 +40,7 @@ pub fn evaluate(arguments: &EvaluateArgs) -> Result<(), Failure> {
     let folder = Folder::begin(&arguments.out, &begun).map_err(Failure::bad_input)?;
     let mut images = Images::new(data, ImageLimits::default());
 
-    let (limited, shown) = (first_of_groups(&all, arguments.limit), first_of_groups(&all, Some(SHOWN_PER_GROUP)));
+    let (limited, shown) = (first_of_groups(&all, arguments.limit()), first_of_groups(&all, Some(SHOWN_PER_GROUP)));
     let is_shown = |index: usize| shown.iter().any(|&(shown, _)| shown == index);
     let is_ours = |&(index, _): &Numbered<'_>| arguments.shard.is_none_or(|shard| shard.has(index));
     let ours: Vec<Numbered<'_>> = limited.iter().copied().filter(is_ours).collect();

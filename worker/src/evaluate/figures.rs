@@ -98,6 +98,9 @@ pub fn initial_masks(shown: &[Shown], settings: &[Setting]) -> Option<RgbImage> 
     let mut settings: Vec<Setting> = settings.iter().copied().filter(|setting| setting.negative() == 0).collect();
     settings.sort_unstable();
     let (&fewest, &most) = (settings.first()?, settings.last()?);
+    if fewest == most {
+        return None;
+    }
     let mut gains: Vec<(f64, &Shown)> = shown.iter().filter_map(|shown| Some((shown.gain(fewest, most)?, shown))).collect();
     gains.sort_by(|one, other| other.0.total_cmp(&one.0));
     if gains.len() > 2 {

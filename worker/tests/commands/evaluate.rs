@@ -281,7 +281,8 @@ fn refuses_what_cannot_be_evaluated() {
         ("--steps", "0", "steps is 0"),
         ("--choose", "padding=none", "included"),
         ("--shard", "2/2", "I/N"),
-        ("--labels", "some", "--labels some"),
+        ("--labels", "some", "together, each, or numbers"),
+        ("--limit", "0", "--limit"),
         ("--checkpoint", "/nowhere/sam.pth", "/nowhere/sam.pth"),
         ("--out", "/proc/nowhere", "/proc/nowhere"),
     ] {

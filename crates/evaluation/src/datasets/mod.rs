@@ -101,7 +101,11 @@ impl FromStr for Labels {
             "each" => Ok(Self::Each),
             numbers => {
                 let numbers: Result<Vec<u32>, _> = numbers.split(',').map(|number| number.trim().parse()).collect();
-                numbers.map(Self::Only).map_err(|_| OptionError { expected: "together, each, or numbers separated by commas" })
+                let expected = "together, each, or numbers from 1 separated by commas (0 is the background)";
+                match numbers {
+                    Ok(numbers) if !numbers.contains(&0) => Ok(Self::Only(numbers)),
+                    _ => Err(OptionError { expected }),
+                }
             }
         }
     }
@@ -143,6 +147,8 @@ pub struct Options {
     pub least_pixels: Option<u64>,
     /// AMOS22: at most so many slices an organ and volume, evenly spread over those that qualify. Without one: all.
     pub most_slices: Option<usize>,
+    /// The name of the folder itself, which may say which split it holds: "MoNuSeg 2018 Training Data".
+    pub folder_name: String,
     /// What a truth may cost, where it has to be decoded to know its labels.
     pub limits: ImageLimits,
 }
@@ -179,8 +185,11 @@ pub fn cases(kind: Kind, files: &dyn Files, options: &Options) -> Result<Vec<Cas
         return Err(DatasetError::Layout { kind: kind.name(), expected: expected(kind), found: found(&names) });
     }
     cases.sort_by(|a, b| a.id.cmp(&b.id));
-    if let Some(twins) = cases.windows(2).find(|pair| pair[0].id == pair[1].id) {
-        let [first, second] = [&twins[0], &twins[1]].map(|case| case.truth.clone());
+    let twins = cases.windows(2).find_map(|pair| match pair {
+        [first, second] if first.id == second.id => Some((first.truth.clone(), second.truth.clone())),
+        _ => None,
+    });
+    if let Some((first, second)) = twins {
         return Err(DatasetError::Ambiguous { role: "truth", first, second });
     }
     Ok(cases)
@@ -189,8 +198,8 @@ pub fn cases(kind: Kind, files: &dyn Files, options: &Options) -> Result<Vec<Cas
 fn expected(kind: Kind) -> &'static str {
     match kind {
         Kind::Folder => {
-            "images <id>.png, .jpg, .tif or .bmp with <id>_labels.png, <id>_labels.tif or <id>_mask.png, .tif, .bmp beside them, and in \
-             them a label large enough to be a case"
+            "images <id>.png, .jpg, .tif or .bmp with <id>_labels.png, <id>_labels.tif or <id>_mask.png, .tif, .bmp beside them; where \
+             labels are cases of their own, one that is asked for and covers 0.5 % of its image"
         }
         Kind::MonuSeg => {
             "<id>.xml beside <id>.tif, or Annotations/<id>.xml beside Tissue Images/<id>.tif (in a folder with \"train\" in its name for \
@@ -199,7 +208,7 @@ fn expected(kind: Kind) -> &'static str {
         Kind::Glas => "testA_1.bmp with testA_1_anno.bmp, or train_1.bmp with train_1_anno.bmp for the training split",
         Kind::Amos22 => {
             "labelsVa/amos_0008.nii.gz with imagesVa/amos_0008.nii.gz, or labelsTr with imagesTr for the training split, with a number of \
-             at most 500 (CT), and in it an organ large enough to be a case"
+             at most 500 (CT), and in it an organ of 100 pixels on a slice"
         }
     }
 }

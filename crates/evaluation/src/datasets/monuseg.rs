@@ -5,14 +5,15 @@ use request::View;
 use super::{Case, DatasetError, Options, Split, folder_and_file, inside};
 
 /// `Annotations/<id>.xml` with `Tissue Images/<id>.tif`, as the training images come, or both side by side, as the test images do. What
-/// lies in a folder with "train" in its name is the training split, everything else the test split.
+/// lies in a folder with "train" in its name, which may be the data set's own folder, is the training split, everything else the test split.
 pub(super) fn cases(names: &[String], options: &Options) -> Result<Vec<Case>, DatasetError> {
     let known: BTreeSet<&str> = names.iter().map(String::as_str).collect();
     let mut cases = Vec::new();
     for truth in names {
         let (folder, file) = folder_and_file(truth);
         let Some(id) = file.strip_suffix(".xml") else { continue };
-        let split = if folder.to_lowercase().contains("train") { Split::Train } else { Split::Test };
+        let split =
+            if inside(&options.folder_name, folder).to_lowercase().contains("train") { Split::Train } else { Split::Test };
         if split != options.split {
             continue;
         }

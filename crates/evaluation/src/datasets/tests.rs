@@ -69,8 +69,9 @@ fn a_folder_that_does_not_fit_is_refused_with_what_is_there() {
     let error = refusal(Kind::Folder, &["a.png", "a_labels.png", "a_mask.png"].map(empty), &Options::default());
     assert!(error.contains("both be the truth"), "{error}");
     let each = Options { labels: Labels::Each, ..Options::default() };
-    let error = refusal(Kind::Folder, &["a.png", "a_labels.png"].map(empty), &each);
-    assert!(error.starts_with("the truth a_labels.png cannot be read: "), "{error}");
+    let error = cases_of(Kind::Folder, &["a.png", "a_labels.png"].map(empty), &each).unwrap_err();
+    assert!(error.to_string().starts_with("the truth a_labels.png cannot be read: "), "{error}");
+    assert!(std::error::Error::source(&error).is_none(), "said once, and not again by who shows all causes");
     let files = [empty("a.png"), ("a_labels.png", three_labels()), ("labels.json", b"[]".to_vec())];
     assert!(refusal(Kind::Folder, &files, &each).starts_with("labels.json cannot be read: "));
 }
@@ -89,6 +90,10 @@ fn monuseg_is_read_as_training_and_test_images_come() {
     assert_eq!(summary(&test), [("TCGA-2Z", "MoNuSeg", None)]);
     let train = cases_of(Kind::MonuSeg, &files.map(empty), &Options { split: Split::Train, ..Options::default() }).unwrap();
     assert_eq!(train[0].image, "MoNuSeg 2018 Training Data/Tissue Images/TCGA-A7.tif");
+    let alone = ["Tissue Images/a.tif", "Annotations/a.xml"].map(empty);
+    let of = |split, folder_name: &str| Options { split, folder_name: folder_name.into(), ..Options::default() };
+    assert_eq!(cases_of(Kind::MonuSeg, &alone, &of(Split::Train, "MoNuSeg 2018 Training Data")).unwrap().len(), 1);
+    assert!(cases_of(Kind::MonuSeg, &alone, &of(Split::Test, "MoNuSeg 2018 Training Data")).is_err());
     let at_the_root = ["Annotations/a.xml", "Tissue Images/a.tif"];
     assert_eq!(cases_of(Kind::MonuSeg, &at_the_root.map(empty), &Options::default()).unwrap().len(), 1);
 
@@ -108,6 +113,9 @@ fn glas_has_its_test_images_by_default() {
     assert_eq!((train.len(), train[0].truth.as_str()), (1, "W/train_3_anno.bmp"));
 
     assert!(refusal(Kind::Glas, &[empty("testA_1_anno.bmp")], &Options::default()).contains("expected testA_1.bmp"));
+    let twice = ["a/testA_1.bmp", "a/testA_1_anno.bmp", "b/testA_1.bmp", "b/testA_1_anno.bmp"];
+    let error = refusal(Kind::Glas, &twice.map(empty), &Options::default());
+    assert_eq!(error, "a/testA_1_anno.bmp and b/testA_1_anno.bmp would both be the truth of one case; take one of them away");
     assert!(refusal(Kind::Glas, &files[4..], &Options::default()).contains("no case of kind glas found"));
 }
 
@@ -210,7 +218,9 @@ fn labels_and_splits_are_read_as_on_a_command_line() {
     assert_eq!("together".parse(), Ok(Labels::Together));
     assert_eq!("each".parse(), Ok(Labels::Each));
     assert_eq!("1, 6".parse(), Ok(Labels::Only(vec![1, 6])));
-    assert!("liver".parse::<Labels>().unwrap_err().to_string().contains("together, each, or numbers"));
+    for text in ["liver", "1,0", ""] {
+        assert!(text.parse::<Labels>().unwrap_err().to_string().contains("together, each, or numbers"), "{text}");
+    }
     assert_eq!("train".parse(), Ok(Split::Train));
     assert!("testing".parse::<Split>().unwrap_err().to_string().contains("test or train"));
 }
