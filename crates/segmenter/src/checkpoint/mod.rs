@@ -31,12 +31,12 @@ pub struct Checkpoint {
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// The system will not give the bytes.
-    #[error("cannot read checkpoint {}: {source}; check the path and its permissions", path.display())]
+    #[error("cannot read checkpoint {}: {reason}; check the path and its permissions", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// A directory, a device, or a file no SAM has the size of.
     #[error("checkpoint {} is {what}; expected a file of at most {MAX_BYTES} bytes", path.display())]
@@ -118,7 +118,7 @@ pub fn sha256(bytes: &[u8]) -> String {
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, CheckpointError> {
-    let unreadable = |source| CheckpointError::Unreadable { path: path.into(), source };
+    let unreadable = |reason| CheckpointError::Unreadable { path: path.into(), reason };
     let metadata = std::fs::metadata(path).map_err(unreadable)?;
     let refuse = |what: String| CheckpointError::NotAFile { path: path.into(), what };
     if metadata.is_dir() {
