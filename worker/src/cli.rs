@@ -47,6 +47,31 @@ pub struct ModelArgs {
     pub threads: Option<u16>,
 }
 
+/// How to segment: a recipe, and what of it is otherwise.
+#[derive(Debug, Clone, Args)]
+pub struct ParameterArgs {
+    /// Fine-tuning steps.
+    #[arg(long, default_value_t = Parameters::default().steps)]
+    steps: u32,
+    /// Adam's learning rate.
+    #[arg(long, default_value_t = Parameters::default().learning_rate, allow_hyphen_values = true)]
+    learning_rate: f64,
+    /// The method's other choices, by name.
+    #[arg(long, default_value_t = Recipe::Paper)]
+    recipe: Recipe,
+    /// One choice made otherwise than the recipe has it, such as `region=near_points` for one object among look-alikes; may be given several
+    /// times.
+    #[arg(long, value_name = "NAME=VALUE")]
+    choose: Vec<String>,
+}
+
+impl ParameterArgs {
+    /// The parameters, if they can be used.
+    pub fn checked(&self) -> anyhow::Result<Parameters> {
+        Ok(Parameters::chosen(self.steps, self.learning_rate, self.recipe, &self.choose)?)
+    }
+}
+
 /// `worker segment`.
 #[derive(Debug, Args)]
 pub struct SegmentArgs {
@@ -67,19 +92,9 @@ pub struct SegmentArgs {
     // Parsed by us and not by clap, whose message would repeat a text of any length.
     #[arg(long, value_name = "POINTS", allow_hyphen_values = true, required = true)]
     points: Vec<String>,
-    /// Fine-tuning steps.
-    #[arg(long, default_value_t = Parameters::default().steps)]
-    steps: u32,
-    /// Adam's learning rate.
-    #[arg(long, default_value_t = Parameters::default().learning_rate, allow_hyphen_values = true)]
-    learning_rate: f64,
-    /// The method's other choices, by name.
-    #[arg(long, default_value_t = Recipe::Paper)]
-    recipe: Recipe,
-    /// One choice made otherwise than the recipe has it, such as `region=near_points` for one object among look-alikes; may be given several
-    /// times.
-    #[arg(long, value_name = "NAME=VALUE")]
-    choose: Vec<String>,
+    /// How to segment.
+    #[command(flatten)]
+    pub parameters: ParameterArgs,
     /// The folder for the mask, the initial mask, the overlay and the receipt; made if it is not there.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -103,11 +118,6 @@ impl SegmentArgs {
     /// What of the file becomes the picture.
     pub fn view(&self) -> View {
         View { slice: self.slice, window: self.window }
-    }
-
-    /// How to segment.
-    pub fn parameters(&self) -> anyhow::Result<Parameters> {
-        Ok(Parameters::chosen(self.steps, self.learning_rate, self.recipe, &self.choose)?)
     }
 }
 

@@ -103,6 +103,6 @@ async fn submits_a_data_set_of_the_object_store_as_evaluations() {
         assert!(text(&output.stderr).contains(part), "{arguments:?}: {}", text(&output.stderr));
     }
     let output = submit(&["--data", "folder:s3://scans/data", "--choose", "padding"]).await;
-    assert!(output.status.code() == Some(2) && text(&output.stderr).contains("--choose"), "{}", text(&output.stderr));
+    assert!(output.status.code() == Some(2) && text(&output.stderr).contains("expected name=value"), "{}", text(&output.stderr));
     assert_eq!(system.queued().await, 4);
 }

@@ -5,9 +5,9 @@ use std::{num::NonZeroUsize, path::PathBuf, str::FromStr};
 use anyhow::{Context, ensure};
 use clap::Args;
 use evaluation::datasets::{Kind, Labels, Options, Split};
-use request::{Method, Parameters, Recipe, Setting, Window};
+use request::{Method, Setting, Window};
 
-use super::ModelArgs;
+use super::{ModelArgs, ParameterArgs};
 
 /// `worker evaluate`.
 #[derive(Debug, Args)]
@@ -30,18 +30,9 @@ pub struct EvaluateArgs {
     /// all, or some of `sam_points`, `sam_mask`, `initial_mask`, `super_clustering`, `untuned` and `finetuned`, separated by commas.
     #[arg(long, default_value = "all", value_name = "NAME,...")]
     methods: String,
-    /// Fine-tuning steps.
-    #[arg(long, default_value_t = Parameters::default().steps)]
-    steps: u32,
-    /// Adam's learning rate.
-    #[arg(long, default_value_t = Parameters::default().learning_rate, allow_hyphen_values = true)]
-    learning_rate: f64,
-    /// The method's other choices, by the name of their set.
-    #[arg(long, default_value_t = Recipe::Paper)]
-    recipe: Recipe,
-    /// One choice made otherwise than the recipe has it, such as padding=excluded; may be given several times.
-    #[arg(long, value_name = "NAME=VALUE")]
-    choose: Vec<String>,
+    /// How to segment.
+    #[command(flatten)]
+    pub parameters: ParameterArgs,
     /// Of a folder, which labels are cases: together (all labels of an image are one), each, or numbers separated by commas.
     #[arg(long, default_value = "together", value_name = "LABELS")]
     labels: Labels,
@@ -80,11 +71,6 @@ impl EvaluateArgs {
     /// Which methods, each once, in the tables' order.
     pub fn methods(&self) -> anyhow::Result<Vec<Method>> {
         Method::several(&self.methods).context("--methods")
-    }
-
-    /// How to segment.
-    pub fn parameters(&self) -> anyhow::Result<Parameters> {
-        Ok(Parameters::chosen(self.steps, self.learning_rate, self.recipe, &self.choose)?)
     }
 
     /// At most so many cases of each group.

@@ -79,7 +79,7 @@ fn questions(arguments: &EvaluateArgs) -> anyhow::Result<Questions> {
         repeats: arguments.repeats,
         seed: arguments.seed,
         methods: arguments.methods()?,
-        parameters: arguments.parameters()?,
+        parameters: arguments.parameters.checked()?,
         trace: arguments.trace,
     })
 }

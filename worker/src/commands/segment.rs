@@ -27,7 +27,7 @@ use crate::{
 /// Segments one image. Everything that may be wrong with the input is looked at before the model is built.
 pub fn segment(arguments: &SegmentArgs) -> Result<(), Failure> {
     let objects = arguments.objects().map_err(Failure::bad_input)?;
-    let parameters = arguments.parameters().map_err(Failure::bad_input)?;
+    let parameters = arguments.parameters.checked().map_err(Failure::bad_input)?;
     let started = Instant::now();
     let view = arguments.view();
     let image = read_image(&arguments.image, &view).map_err(Failure::bad_input)?;
