@@ -5,7 +5,7 @@ use crate::{ParametersError, Recipe};
 
 /// Every choice of the method that the paper leaves open, or that its published code makes otherwise, or that we add.
 ///
-/// A [`Recipe`] names one consistent set; a request may choose single ones otherwise. What each does to the result was measured with
+/// A [`Recipe`] names one consistent set; a request may choose single ones otherwise. What most of them do to the result was measured with
 /// the small checkpoint in `models/nano`; docs/EVALUATION.md has the figures.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
