@@ -6,7 +6,11 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use lapin::{Connection, ConnectionProperties, options::QueuePurgeOptions};
+use lapin::{
+    Connection, ConnectionProperties,
+    options::{QueueDeclareOptions, QueuePurgeOptions},
+    types::FieldTable,
+};
 use ledger::{BatchStatus, JobStatus, Ledger};
 use servers::{Program, Stack};
 use sqlx::{Connection as _, PgConnection};
@@ -166,6 +170,16 @@ impl System {
         let channel = connection.create_channel().await?;
         channel.queue_purge(format!("dotmask.{POOL}").into(), QueuePurgeOptions::default()).await?;
         Ok(connection.close(200, "done".into()).await?)
+    }
+
+    /// How many tokens wait at the broker for a worker.
+    pub async fn waiting_tokens(&self) -> anyhow::Result<u32> {
+        let connection = Connection::connect(&self.stack.rabbitmq.url(), ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let queue = channel.queue_declare(format!("dotmask.{POOL}").into(), options, FieldTable::default()).await?;
+        connection.close(200, "done".into()).await?;
+        Ok(queue.message_count())
     }
 
     /// The bytes of an object, from the store's own folder.
