@@ -115,7 +115,7 @@ async fn the_result_of_a_claim_that_was_taken_away_is_refused() -> anyhow::Resul
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_workers_job_is_begun_elsewhere_within_25_s_as_shipped() -> anyhow::Result<()> {
     let system = System::start().await?;
-    let _dispatcher = system.start_dispatcher_with(&[]).await?;
+    let _dispatcher = system.start_dispatcher_as_shipped().await?;
     let killed = QuickWorker::start(&system, &[])?;
     let batch = submit(&system, LONG).await?;
     steps_begun(&system, &killed).await?;
