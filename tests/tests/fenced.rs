@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use ledger::{JobState, JobStatus};
 use servers::{Mode, Proxies};
-use tests::{POOL, QuickWorker, System, check_every_job_has_one_result, check_quick_masks, line, png_of_blobs};
+use tests::{QuickWorker, System, check_every_job_has_one_result, check_quick_masks, line, png_of_blobs};
 use uuid::Uuid;
 
 /// The most a request may ask for: more than ten seconds of the quick worker's.
