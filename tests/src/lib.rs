@@ -2,9 +2,12 @@
 //! by reading Postgres and the object store alone.
 
 mod images;
+pub mod quick;
+mod quick_worker;
 mod system;
 mod verdict;
 
-pub use images::{jpeg_of_blobs, labels_of_blobs, png_of_blobs, tiff16_of_blobs};
+pub use images::{jpeg_of_blobs, labels_of_blobs, png_of_blobs, png_that_begins_with, tiff16_of_blobs};
+pub use quick_worker::{QuickWorker, line};
 pub use system::{BUCKET, POOL, Release, System, WorkerSettings};
-pub use verdict::check_every_job_has_one_result;
+pub use verdict::{check_every_job_has_one_result, check_quick_masks};

@@ -20,14 +20,15 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    cli::RunArgs, errors::Failure, job::Worker, lease::Timing, metrics::Metrics, model::Model, pull::pull, receipt::VERSION,
+    cancellations::cancellations, cli::RunArgs, engine::Engine, errors::Failure, job::Worker, lease::Timing, metrics::Metrics,
+    model::Model, pull::pull, receipt::VERSION, store::StoreState,
 };
 
 /// How long a request for metrics may take when the process ends.
 const HTTP_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Works until SIGTERM or SIGINT. A second one ends the process at once.
-pub fn run(config: RunArgs) -> Result<(), Failure> {
+pub fn run<E: Engine>(config: RunArgs) -> Result<(), Failure> {
     config.check().map_err(Failure::bad_input)?;
     telemetry::init_logs(config.log_format).map_err(Failure::bad_input)?;
     if let Some(threads) = config.model.threads {
@@ -38,12 +39,12 @@ pub fn run(config: RunArgs) -> Result<(), Failure> {
     let _ = rustls::crypto::ring::default_provider().install_default();
 
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
-    let outcome = runtime.block_on(serve(config, checkpoint));
+    let outcome = runtime.block_on(serve::<E>(config, checkpoint));
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve(config: RunArgs, checkpoint: Checkpoint) -> Result<(), Failure> {
+async fn serve<E: Engine>(config: RunArgs, checkpoint: Checkpoint) -> Result<(), Failure> {
     let shutdown = telemetry::termination().context("cannot listen for signals")?;
     exit_at_the_second_signal(shutdown.clone()).context("cannot listen for signals")?;
     let registry = telemetry::registry(VERSION);
@@ -57,7 +58,7 @@ async fn serve(config: RunArgs, checkpoint: Checkpoint) -> Result<(), Failure> {
         tokio::spawn(telemetry::serve(listener, telemetry::routes(registry, health.clone()), ended.clone(), HTTP_PATIENCE));
 
     let checkpoint_sha256 = checkpoint.sha256().to_owned();
-    let started = Model::start(checkpoint, config.model.device, metrics.clone()).await;
+    let started = Model::start::<E>(checkpoint, config.model.device, metrics.clone()).await;
     let (model, thread) = started.map_err(Failure::bad_input)?;
     health.set("model", Ok(()));
     let outcome = work(config, model, checkpoint_sha256, metrics, health, &shutdown).await;
@@ -84,11 +85,14 @@ async fn work(
     let Some(objects) = connect_objects(&config, &health, shutdown).await else { return Ok(()) };
 
     let worker = Arc::new(Worker {
+        cancelled: cancellations(ledger.clone()),
         ledger,
         objects,
         model,
         metrics,
         decoding: Arc::new(Semaphore::new(1)),
+        computing: Semaphore::new(1),
+        store: StoreState::new(),
         stop_jobs: CancellationToken::new(),
         name: worker_name(),
         pool: config.pool.clone(),
@@ -115,8 +119,8 @@ async fn connect_ledger(
     health: &Health,
     shutdown: &CancellationToken,
 ) -> Result<Option<Ledger>, Failure> {
-    // Each job may want one for its heartbeat and one for its last word; one more for claims.
-    let connections = 2 * u32::from(config.prefetch) + 1;
+    // Each job may want one for its heartbeat and one for its last word; one more for claims, and one that listens.
+    let connections = 2 * u32::from(config.prefetch) + 2;
     let connect = async || -> Result<Ledger, LedgerError> {
         let ledger = Ledger::connect(&config.database_url, connections).await?;
         ledger.bind_checkpoint(&config.pool, checkpoint_sha256).await?;
