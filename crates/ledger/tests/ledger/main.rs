@@ -4,6 +4,7 @@
 mod claims;
 mod connection;
 mod counts;
+mod faults;
 mod fixture;
 mod outbox;
 mod outcomes;
