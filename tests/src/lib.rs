@@ -6,5 +6,5 @@ mod system;
 mod verdict;
 
 pub use images::{jpeg_of_blobs, labels_of_blobs, png_of_blobs, tiff16_of_blobs};
-pub use system::{BUCKET, POOL, System, WorkerSettings};
+pub use system::{BUCKET, POOL, Release, System, WorkerSettings};
 pub use verdict::check_every_job_has_one_result;
