@@ -6,7 +6,11 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use lapin::{Connection, ConnectionProperties, options::QueuePurgeOptions};
+use lapin::{
+    Connection, ConnectionProperties,
+    options::{QueueDeclareOptions, QueuePurgeOptions},
+    types::FieldTable,
+};
 use ledger::{BatchStatus, JobStatus, Ledger};
 use servers::{Program, Stack};
 use sqlx::{Connection as _, PgConnection};
@@ -93,25 +97,28 @@ impl System {
 
     /// Starts `dispatcher serve` and waits until it is ready; a later one gets the same address.
     pub async fn start_dispatcher(&self) -> anyhow::Result<Program> {
-        let quick = [("DOTMASK_REAP_SECONDS", "0.5".into()), ("DOTMASK_RECONCILE_SECONDS", "1".into())];
-        self.start_dispatcher_of(&Release::this(), &self.dispatcher_address, &quick).await
+        self.start_dispatcher_of(&Release::this(), &self.dispatcher_address).await
     }
 
-    /// The same with these settings; the others are as shipped.
-    pub async fn start_dispatcher_with(&self, settings: &[(&str, String)]) -> anyhow::Result<Program> {
-        self.start_dispatcher_of(&Release::this(), &self.dispatcher_address, settings).await
+    /// The same of another version and at another address, beside the others.
+    pub async fn start_dispatcher_of(&self, release: &Release, address: &str) -> anyhow::Result<Program> {
+        let settings = [("DOTMASK_REAP_SECONDS", "0.5".into()), ("DOTMASK_RECONCILE_SECONDS", "1".into())];
+        self.start_dispatcher_with(release, address, &settings).await
     }
 
-    /// The same of another version, or at another address beside the others.
-    pub async fn start_dispatcher_of(
+    /// The same with the settings as shipped.
+    pub async fn start_dispatcher_as_shipped(&self) -> anyhow::Result<Program> {
+        self.start_dispatcher_with(&Release::this(), &self.dispatcher_address, &[]).await
+    }
+
+    async fn start_dispatcher_with(
         &self,
         release: &Release,
         address: &str,
         settings: &[(&str, String)],
     ) -> anyhow::Result<Program> {
         let of_all = [("DOTMASK_LISTEN", address.to_owned()), ("DOTMASK_POOLS", POOL.into())];
-        let settings = [&of_all, settings].concat();
-        let mut dispatcher = self.spawn(release, "dispatcher", &["serve"], &settings)?;
+        let mut dispatcher = self.spawn(release, "dispatcher", &["serve"], &[&of_all, settings].concat())?;
         dispatcher.wait_until_ready(address, PATIENCE).await?;
         Ok(dispatcher)
     }
@@ -226,6 +233,16 @@ impl System {
         let channel = connection.create_channel().await?;
         channel.queue_purge(format!("dotmask.{POOL}").into(), QueuePurgeOptions::default()).await?;
         Ok(connection.close(200, "done".into()).await?)
+    }
+
+    /// How many tokens wait at the broker for a worker.
+    pub async fn waiting_tokens(&self) -> anyhow::Result<u32> {
+        let connection = Connection::connect(&self.stack.rabbitmq.url(), ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let queue = channel.queue_declare(format!("dotmask.{POOL}").into(), options, FieldTable::default()).await?;
+        connection.close(200, "done".into()).await?;
+        Ok(queue.message_count())
     }
 
     /// The bytes of an object, from the store's own folder.

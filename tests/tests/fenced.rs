@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
 use ledger::{JobState, JobStatus};
 use servers::{Mode, Proxies};
-use tests::{POOL, QuickWorker, System, check_every_job_has_one_result, check_quick_masks, line, png_of_blobs};
+use tests::{QuickWorker, System, check_every_job_has_one_result, check_quick_masks, line, png_of_blobs};
 use uuid::Uuid;
 
 /// The most a request may ask for: more than ten seconds of the quick worker's.
@@ -116,7 +115,7 @@ async fn the_result_of_a_claim_that_was_taken_away_is_refused() -> anyhow::Resul
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_workers_job_is_begun_elsewhere_within_25_s_as_shipped() -> anyhow::Result<()> {
     let system = System::start().await?;
-    let _dispatcher = system.start_dispatcher_with(&[]).await?;
+    let _dispatcher = system.start_dispatcher_as_shipped().await?;
     let killed = QuickWorker::start(&system, &[])?;
     let batch = submit(&system, LONG).await?;
     steps_begun(&system, &killed).await?;
@@ -143,21 +142,9 @@ async fn a_killed_workers_token_comes_back_long_before_its_lease_ends() -> anyho
     // So that no other token is sent.
     dispatcher.kill();
     // The reconciler may have sent one that was not needed.
-    let tokens = async || -> anyhow::Result<(u32, u32)> {
-        let columns = ["list_queues", "--no-table-headers", "name", "messages_ready", "messages_unacknowledged"];
-        let said = system.stack.rabbitmq.control(&columns).await?;
-        let queue = format!("dotmask.{POOL}");
-        let line = said.lines().find(|line| line.starts_with(&queue)).with_context(|| format!("no queue {queue}: {said}"))?;
-        let mut numbers = line.split_whitespace().skip(1).map(str::parse);
-        match (numbers.next(), numbers.next()) {
-            (Some(Ok(ready)), Some(Ok(held))) => Ok((ready, held)),
-            _ => bail!("no two numbers: {line}"),
-        }
-    };
-    let (waiting, held) = tokens().await?;
-    assert_eq!(held, 1, "{waiting} tokens wait");
+    let waiting = system.waiting_tokens().await?;
     worker.program.kill();
-    system.until("the token waits again", async || Ok(tokens().await? == (waiting + 1, 0))).await?;
+    system.until("the token waits again", async || Ok(system.waiting_tokens().await? == waiting + 1)).await?;
     assert_eq!(job(&system, batch).await?.state, JobState::Running);
     let left: f64 = system.value("SELECT extract(epoch FROM expires_at - now())::float8 FROM leases").await?;
     assert!(left > 60.0, "the lease goes on for {left} s");

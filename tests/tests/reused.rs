@@ -46,18 +46,15 @@ async fn a_job_of_the_same_content_takes_the_result_over_where_its_batch_allows_
     run(&system, &line("a.png", STEPS as u32 + 1), true).await?;
     assert_eq!(worker.steps().await, 4 * STEPS + 1, "other parameters are another content");
 
-    let (taken, lent) = (taker.result.as_ref().expect("succeeded"), lender.result.as_ref().expect("succeeded"));
-    assert_eq!(taken.masks, lent.masks);
-    for (taken, lent) in taken.artifacts.iter().zip(&lent.artifacts) {
-        assert_ne!(taken.uri, lent.uri, "it has objects of its own");
-        assert_eq!(taken.sha256 == lent.sha256, taken.kind != ArtifactKind::Receipt);
+    let [of_taker, of_lender] = [&taker, &lender].map(|job| job.result.as_ref().expect("succeeded"));
+    assert_eq!(of_taker.masks, of_lender.masks);
+    for (copy, original) in of_taker.artifacts.iter().zip(&of_lender.artifacts) {
+        assert_ne!(copy.uri, original.uri, "it has objects of its own");
+        assert_eq!(copy.sha256 == original.sha256, copy.kind != ArtifactKind::Receipt);
     }
-    let (receipt_taken, receipt_lent) = (receipt(&system, &taker)?, receipt(&system, &lender)?);
-    assert_eq!(receipt_taken["reused_from"], serde_json::json!({"job": lender.id, "epoch": lender.epoch}));
-    assert_eq!(
-        (&receipt_taken["job"]["id"], &receipt_taken["objects"]),
-        (&taker.id.to_string().into(), &receipt_lent["objects"])
-    );
+    let (copied, original) = (receipt(&system, &taker)?, receipt(&system, &lender)?);
+    assert_eq!(copied["reused_from"], serde_json::json!({"job": lender.id, "epoch": lender.epoch}));
+    assert_eq!((&copied["job"]["id"], &copied["objects"]), (&taker.id.to_string().into(), &original["objects"]));
     assert!(receipt(&system, &not_lent)?.get("reused_from").is_none());
     Ok(worker.program.stop().await?)
 }

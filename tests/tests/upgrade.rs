@@ -34,7 +34,7 @@ async fn programs_of_the_schema_before_work_on_while_and_after_the_newest_migrat
     system.migrate(&previous)?;
     let before = applied_migrations(&system).await?;
 
-    let old_dispatcher = system.start_dispatcher_of(&previous, system.dispatcher_address(), &[]).await?;
+    let old_dispatcher = system.start_dispatcher_of(&previous, system.dispatcher_address()).await?;
     let old_worker = system.start_worker_of(&previous, SETTINGS)?;
     let running = submit(&system, 1).await?;
     system.wait_for(running, |status| status.counts.succeeded >= 1 && status.counts.running >= 1).await?;
@@ -49,7 +49,7 @@ async fn programs_of_the_schema_before_work_on_while_and_after_the_newest_migrat
     // The old ones alone on the new schema, and after a restart.
     old_worker.kill();
     old_dispatcher.stop().await?;
-    let old_dispatcher = system.start_dispatcher_of(&previous, system.dispatcher_address(), &[]).await?;
+    let old_dispatcher = system.start_dispatcher_of(&previous, system.dispatcher_address()).await?;
     let old_worker = system.start_worker_of(&previous, SETTINGS)?;
     let alone = submit(&system, 2).await?;
     system.wait_until_done(alone).await?;
@@ -57,7 +57,7 @@ async fn programs_of_the_schema_before_work_on_while_and_after_the_newest_migrat
 
     // Both side by side, on jobs that came by the old dispatcher.
     let [port] = servers::free_ports();
-    let dispatcher = system.start_dispatcher_of(&this, &format!("127.0.0.1:{port}"), &[]).await?;
+    let dispatcher = system.start_dispatcher_of(&this, &format!("127.0.0.1:{port}")).await?;
     let worker = system.start_worker(SETTINGS)?;
     let shared = submit(&system, 3).await?;
     system.wait_for(shared, |status| status.counts.succeeded >= 2).await?;
