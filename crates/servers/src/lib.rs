@@ -3,6 +3,7 @@
 //! however it ends.
 
 mod errors;
+mod garage;
 mod object_store;
 mod ports;
 mod postgres;
@@ -13,6 +14,7 @@ mod secret;
 mod stack;
 
 pub use errors::ServerError;
+pub use garage::Garage;
 pub use object_store::ObjectStore;
 pub use ports::free_ports;
 pub use postgres::Postgres;
