@@ -33,6 +33,13 @@ pub fn png_of_blobs(width: u32, height: u32, seed: u32) -> Vec<u8> {
     encode(&DynamicImage::ImageLuma8(blobs(width, height, seed)), ImageFormat::Png)
 }
 
+/// Bright discs as an RGB PNG whose first pixel has this much red: see [`crate::quick`] for what that does to the quick worker.
+pub fn png_that_begins_with(red: u8, seed: u32) -> Vec<u8> {
+    let mut image = DynamicImage::ImageLuma8(blobs(48, 48, seed)).into_rgb8();
+    image.get_pixel_mut(0, 0).0[0] = red;
+    encode(&DynamicImage::ImageRgb8(image), ImageFormat::Png)
+}
+
 /// Bright discs as an RGB JPEG.
 pub fn jpeg_of_blobs(width: u32, height: u32, seed: u32) -> Vec<u8> {
     encode(&DynamicImage::ImageRgb8(DynamicImage::ImageLuma8(blobs(width, height, seed)).into_rgb8()), ImageFormat::Jpeg)

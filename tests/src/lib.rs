@@ -2,9 +2,10 @@
 //! by reading Postgres and the object store alone.
 
 mod images;
+pub mod quick;
 mod system;
 mod verdict;
 
-pub use images::{jpeg_of_blobs, labels_of_blobs, png_of_blobs, tiff16_of_blobs};
+pub use images::{jpeg_of_blobs, labels_of_blobs, png_of_blobs, png_that_begins_with, tiff16_of_blobs};
 pub use system::{BUCKET, POOL, System, WorkerSettings};
 pub use verdict::check_every_job_has_one_result;

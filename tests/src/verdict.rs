@@ -1,10 +1,9 @@
 use anyhow::{Context as _, ensure};
 use ledger::{ArtifactKind, JobState};
 use request::Task;
-use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use crate::System;
+use crate::{System, quick::sha256};
 
 /// Every job of the batch succeeded, with one result, of its highest epoch, whose objects are in the store as recorded.
 pub async fn check_every_job_has_one_result(system: &System, batch: Uuid) -> anyhow::Result<()> {
@@ -20,8 +19,11 @@ pub async fn check_every_job_has_one_result(system: &System, batch: Uuid) -> any
         ensure!(kinds == expected, "{name} has {kinds:?}");
         for artifact in result.artifacts {
             let bytes = system.object(&artifact.uri)?;
-            let sha256 = Sha256::digest(&bytes).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
-            ensure!(sha256 == artifact.sha256 && bytes.len() as u64 == artifact.bytes, "{name}: {:?} was changed", artifact.kind);
+            ensure!(
+                sha256(&bytes) == artifact.sha256 && bytes.len() as u64 == artifact.bytes,
+                "{name}: {:?} was changed",
+                artifact.kind
+            );
             let epoch = format!("/{}/{}/", job.id, job.epoch);
             ensure!(artifact.uri.key().contains(&epoch), "{name}: {} is not of epoch {}", artifact.uri, job.epoch);
         }

@@ -1,29 +1,19 @@
-//! The `worker` binary: segments images, for a person at a terminal (`segment`) or out of the queue (`run`), and compares methods (`evaluate`).
-
-mod artifacts;
-mod cli;
-mod commands;
-mod errors;
-mod evaluate;
-mod job;
-mod lease;
-mod metrics;
-mod model;
-mod pull;
-mod receipt;
-mod work;
+//! The `worker` binary: its commands, with SAM.
 
 use std::process::ExitCode;
 
 use clap::Parser;
-
-use crate::cli::{Cli, Command};
+use segmenter::Segmenter;
+use worker::{
+    cli::{Cli, Command},
+    commands,
+};
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Segment(arguments) => commands::segment::segment(&arguments),
         Command::Evaluate(arguments) => commands::evaluate::evaluate(&arguments),
-        Command::Run(config) => commands::run::run(config),
+        Command::Run(config) => commands::run::run::<Segmenter>(config),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -14,13 +14,14 @@ use anyhow::anyhow;
 use evaluation::Row;
 use image::{GrayImage, RgbImage};
 use request::{Evaluation, EvaluationDots, Parameters, Points};
-use segmenter::{Checkpoint, Device, SegmentError, Segmentation, Segmenter, Step};
+use segmenter::{Checkpoint, Device, SegmentError, Segmentation};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    engine::{Engine, Plan},
     errors::{JobError, panic_message},
-    evaluate::score::{Plan, Prompts, Scored, score_image},
+    evaluate::score::Prompts,
     metrics::Metrics,
 };
 
@@ -91,20 +92,24 @@ impl ModelThread {
 
 impl Model {
     /// Starts the thread and waits until the model stands on its device.
-    pub async fn start(checkpoint: Checkpoint, device: Device, metrics: Metrics) -> anyhow::Result<(Self, ModelThread)> {
+    pub async fn start<E: Engine>(
+        checkpoint: Checkpoint,
+        device: Device,
+        metrics: Metrics,
+    ) -> anyhow::Result<(Self, ModelThread)> {
         // One image may wait in the channel; who sends another waits with its own task.
         let (commands, mut inbox) = mpsc::channel(1);
         let (report_built, built) = oneshot::channel();
         let thread = thread::Builder::new().name("model".into()).spawn(move || {
-            let mut segmenter = match build(&checkpoint, device) {
-                Ok(segmenter) => segmenter,
+            let mut engine: E = match build(&checkpoint, device) {
+                Ok(engine) => engine,
                 // Nobody listens where the process is already stopping.
                 Err(error) => return drop(report_built.send(Err(error))),
             };
             drop(report_built.send(Ok(())));
-            while serve(segmenter, &mut inbox, &metrics) == Served::Broken {
-                segmenter = match build(&checkpoint, device) {
-                    Ok(segmenter) => segmenter,
+            while serve(engine, &mut inbox, &metrics) == Served::Broken {
+                engine = match build(&checkpoint, device) {
+                    Ok(engine) => engine,
                     Err(error) => {
                         return tracing::error!(error = format!("{error:#}"), "the model failed and cannot be built anew");
                     }
@@ -154,23 +159,23 @@ enum Served {
     Broken,
 }
 
-fn build(checkpoint: &Checkpoint, device: Device) -> anyhow::Result<Segmenter> {
-    let built = catch_unwind(|| Segmenter::new(checkpoint, device));
-    Ok(built.map_err(|panic| anyhow!("libtorch failed: {}", panic_message(panic.as_ref())))??)
+fn build<E: Engine>(checkpoint: &Checkpoint, device: Device) -> anyhow::Result<E> {
+    let built = catch_unwind(|| E::build(checkpoint, device));
+    built.map_err(|panic| anyhow!("libtorch failed: {}", panic_message(panic.as_ref())))?
 }
 
 /// Takes the model and drops it before it returns: two never stand on the device at once.
-fn serve(mut segmenter: Segmenter, inbox: &mut mpsc::Receiver<Command>, metrics: &Metrics) -> Served {
+fn serve<E: Engine>(mut engine: E, inbox: &mut mpsc::Receiver<Command>, metrics: &Metrics) -> Served {
     while let Some(command) = inbox.blocking_recv() {
         let served = match command {
             Command::Segment(work, asked) => asked.answer(metrics, |go_on| {
                 let SegmentWork { image, objects, parameters } = &work;
-                segmenter.segment(image, objects, parameters, &mut |_: Step<'_>| {
+                engine.segment(image, objects, parameters, &mut || {
                     metrics.record_step();
                     go_on()
                 })
             }),
-            Command::Evaluate(work, asked) => asked.answer(metrics, |go_on| evaluate(&mut segmenter, &work, metrics, go_on)),
+            Command::Evaluate(work, asked) => asked.answer(metrics, |go_on| evaluate(&mut engine, &work, metrics, go_on)),
         };
         if served == Served::Broken {
             return Served::Broken;
@@ -189,7 +194,7 @@ impl<T> Asked<T> {
         let queue_seconds = sent_at.elapsed().as_secs_f64();
         let started = Instant::now();
         let go_on = || if stop.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-        // A panic leaves half changed what the caller then throws away: the segmenter.
+        // A panic leaves half changed what the caller then throws away: the engine.
         let outcome = match catch_unwind(AssertUnwindSafe(|| compute(&go_on))) {
             Ok(outcome) => outcome.map_err(JobError::from),
             Err(panic) => Err(JobError::Crashed { stage: "model", reason: panic_message(panic.as_ref()) }),
@@ -202,8 +207,8 @@ impl<T> Asked<T> {
     }
 }
 
-fn evaluate(
-    segmenter: &mut Segmenter,
+fn evaluate<E: Engine>(
+    engine: &mut E,
     work: &EvaluateWork,
     metrics: &Metrics,
     go_on: &dyn Fn() -> ControlFlow<()>,
@@ -226,11 +231,11 @@ fn evaluate(
         is_done: &|_| false,
     };
     let mut rows = Vec::new();
-    let mut on_row = |_, scored: Scored<'_>| {
-        rows.push(scored.row);
+    let mut on_row = |row| {
+        rows.push(row);
         go_on()
     };
-    score_image(segmenter, image, truth, &plan, &mut on_row, &mut |_, _| {
+    engine.evaluate(image, truth, &plan, &mut on_row, &mut || {
         metrics.record_step();
         go_on()
     })?;

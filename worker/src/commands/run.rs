@@ -20,14 +20,15 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    cli::RunArgs, errors::Failure, job::Worker, lease::Timing, metrics::Metrics, model::Model, pull::pull, receipt::VERSION,
+    cli::RunArgs, engine::Engine, errors::Failure, job::Worker, lease::Timing, metrics::Metrics, model::Model, pull::pull,
+    receipt::VERSION,
 };
 
 /// How long a request for metrics may take when the process ends.
 const HTTP_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Works until SIGTERM or SIGINT. A second one ends the process at once.
-pub fn run(config: RunArgs) -> Result<(), Failure> {
+pub fn run<E: Engine>(config: RunArgs) -> Result<(), Failure> {
     config.check().map_err(Failure::bad_input)?;
     telemetry::init_logs(config.log_format).map_err(Failure::bad_input)?;
     if let Some(threads) = config.model.threads {
@@ -38,12 +39,12 @@ pub fn run(config: RunArgs) -> Result<(), Failure> {
     let _ = rustls::crypto::ring::default_provider().install_default();
 
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
-    let outcome = runtime.block_on(serve(config, checkpoint));
+    let outcome = runtime.block_on(serve::<E>(config, checkpoint));
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve(config: RunArgs, checkpoint: Checkpoint) -> Result<(), Failure> {
+async fn serve<E: Engine>(config: RunArgs, checkpoint: Checkpoint) -> Result<(), Failure> {
     let shutdown = telemetry::termination().context("cannot listen for signals")?;
     exit_at_the_second_signal(shutdown.clone()).context("cannot listen for signals")?;
     let registry = telemetry::registry(VERSION);
@@ -57,7 +58,7 @@ async fn serve(config: RunArgs, checkpoint: Checkpoint) -> Result<(), Failure> {
         tokio::spawn(telemetry::serve(listener, telemetry::routes(registry, health.clone()), ended.clone(), HTTP_PATIENCE));
 
     let checkpoint_sha256 = checkpoint.sha256().to_owned();
-    let started = Model::start(checkpoint, config.model.device, metrics.clone()).await;
+    let started = Model::start::<E>(checkpoint, config.model.device, metrics.clone()).await;
     let (model, thread) = started.map_err(Failure::bad_input)?;
     health.set("model", Ok(()));
     let outcome = work(config, model, checkpoint_sha256, metrics, health, &shutdown).await;

@@ -1,0 +1,19 @@
+//! The worker: segments images, for a person at a terminal (`segment`) or out of the queue (`run`), and compares methods (`evaluate`).
+//!
+//! A library, so that tests can put another [`engine::Engine`] in the model's place; the binary is `main.rs`.
+
+mod artifacts;
+pub mod cli;
+pub mod commands;
+pub mod engine;
+mod errors;
+mod evaluate;
+mod job;
+mod lease;
+mod metrics;
+mod model;
+mod pull;
+mod receipt;
+mod work;
+
+pub use errors::Failure;
