@@ -80,6 +80,20 @@ pub enum ServerError {
         /// Why it failed.
         source: sqlx::Error,
     },
+    /// Postgres did not end its clients' connections.
+    #[error("cannot end the connections to Postgres: {source}")]
+    Terminate {
+        /// Why it failed.
+        source: sqlx::Error,
+    },
+    /// The broker's own tool failed.
+    #[error("rabbitmqctl {command} failed: {reason}")]
+    Control {
+        /// What it was told to do.
+        command: String,
+        /// What it wrote.
+        reason: String,
+    },
 }
 
 impl ServerError {

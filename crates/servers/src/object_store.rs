@@ -56,7 +56,17 @@ impl ObjectStore {
 
     /// Where clients connect, with path-style addresses.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        self.endpoint_via(self.address)
+    }
+
+    /// The same through a proxy at that address.
+    pub fn endpoint_via(&self, address: SocketAddr) -> String {
+        format!("http://{address}")
+    }
+
+    /// Where it listens; the same over restarts.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The region that clients name; the store accepts any.

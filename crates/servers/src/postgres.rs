@@ -1,5 +1,6 @@
 use std::{
     env, fs,
+    net::{Ipv4Addr, SocketAddr},
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
     path::{Path, PathBuf},
     time::Duration,
@@ -16,6 +17,8 @@ use crate::{ServerError, ports::free_ports, process::Process, secret::kept_secre
 const SERVER: &str = "PostgreSQL";
 const ROLE: &str = "dotmask";
 const DATABASE: &str = "dotmask";
+/// What dotmask's programs call themselves.
+const APPLICATION: &str = "dotmask";
 /// Who runs it when we are root, which Postgres refuses to run as.
 const SYSTEM_USER: &str = "postgres";
 
@@ -70,7 +73,21 @@ impl Postgres {
 
     /// Where clients connect to another database of this server.
     pub fn url_of(&self, database: &str) -> String {
-        format!("postgres://{ROLE}:{}@127.0.0.1:{}/{database}?sslmode=disable", self.password, self.port)
+        self.url_at(self.address(), database)
+    }
+
+    /// Where clients connect to the database `dotmask` through a proxy at that address.
+    pub fn url_via(&self, address: SocketAddr) -> String {
+        self.url_at(address, DATABASE)
+    }
+
+    fn url_at(&self, address: SocketAddr, database: &str) -> String {
+        format!("postgres://{ROLE}:{}@{address}/{database}?sslmode=disable", self.password)
+    }
+
+    /// Where it listens; the same over restarts.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
     }
 
     /// The port on the loopback interface; it stays the same over restarts.
@@ -102,6 +119,28 @@ impl Postgres {
             Some(process) => process.stop(Signal::SIGINT, STOP_LIMIT).await,
             None => Ok(()),
         }
+    }
+
+    /// Stops the server at once, with no word to its clients and no checkpoint: it recovers at the next start.
+    pub async fn stop_immediately(&mut self) -> Result<(), ServerError> {
+        match self.process.take() {
+            Some(process) => process.stop(Signal::SIGQUIT, STOP_LIMIT).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Ends every connection to the database `dotmask` that calls itself `dotmask`, as an administrator or a failover would,
+    /// and says how many they were.
+    pub async fn terminate_backends(&self) -> Result<i64, ServerError> {
+        let terminate = async {
+            let mut administrator = PgConnection::connect(&self.url_of("postgres")).await?;
+            let terminated = sqlx::query_scalar(
+                "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
+                 WHERE datname = $1 AND application_name = $2",
+            );
+            terminated.bind(DATABASE).bind(APPLICATION).fetch_one(&mut administrator).await
+        };
+        terminate.await.map_err(|source| ServerError::Terminate { source })
     }
 
     /// Kills the server and its backends with SIGKILL, as a crash would.

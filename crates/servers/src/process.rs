@@ -134,7 +134,8 @@ impl Process {
         wait_briefly(|| !family.iter().any(|pid| is_alive(*pid)));
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Sends a signal to the process itself; one that has ended does not mind.
+    pub(crate) fn signal(&self, signal: Signal) {
         let _ = kill(Pid::from_raw(self.pid() as i32), signal);
     }
 

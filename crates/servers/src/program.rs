@@ -67,6 +67,21 @@ impl Program {
         self.0.stop(Signal::SIGTERM, STOP_LIMIT).await
     }
 
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.0.pid()
+    }
+
+    /// SIGSTOP: it does nothing more, and its connections stay open.
+    pub fn pause(&self) {
+        self.0.signal(Signal::SIGSTOP);
+    }
+
+    /// SIGCONT: it goes on as if no time had passed.
+    pub fn resume(&self) {
+        self.0.signal(Signal::SIGCONT);
+    }
+
     /// kill -9.
     pub fn kill(self) {
         self.0.kill();

@@ -1,7 +1,8 @@
 use std::{
     fs,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -22,6 +23,8 @@ const NODE: &str = "dotmask@localhost";
 const START_LIMIT: Duration = Duration::from_mins(2);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 const START_ATTEMPTS: u32 = 5;
+/// The tool starts an Erlang machine of its own.
+const CONTROL_LIMIT: Duration = Duration::from_mins(1);
 
 /// A private `RabbitMQ` without plugins on a free port of the loopback interface, with its data in a folder of its own and a
 /// registrar (epmd) of its own.
@@ -64,7 +67,17 @@ impl RabbitMq {
 
     /// Where clients connect: the virtual host `/`, with the password.
     pub fn url(&self) -> String {
-        format!("amqp://{USER}:{}@127.0.0.1:{}/%2f", self.password, self.ports.amqp)
+        self.url_via(self.address())
+    }
+
+    /// The same through a proxy at that address.
+    pub fn url_via(&self, address: SocketAddr) -> String {
+        format!("amqp://{USER}:{}@{address}/%2f", self.password)
+    }
+
+    /// Where it listens; the same over restarts.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports.amqp))
     }
 
     /// The port on the loopback interface; it stays the same over restarts.
@@ -99,6 +112,36 @@ impl RabbitMq {
     pub async fn restart(&mut self) -> Result<(), ServerError> {
         self.stop().await?;
         self.run().await
+    }
+
+    /// Ends every client's connection, as an administrator would.
+    pub async fn close_all_connections(&self) -> Result<(), ServerError> {
+        self.control(&["close_all_connections", "closed by an administrator"]).await.map(drop)
+    }
+
+    /// Has the server believe that it is short of memory, or no longer: meanwhile it blocks the connections of publishers.
+    pub async fn set_memory_alarm(&self, is_short: bool) -> Result<(), ServerError> {
+        // Part of the machine's memory. Nothing is as small as the one.
+        let limit = if is_short { "0.0000001" } else { "0.4" };
+        self.control(&["set_vm_memory_high_watermark", limit]).await.map(drop)
+    }
+
+    /// Runs `rabbitmqctl` and says what it wrote.
+    pub async fn control(&self, arguments: &[&str]) -> Result<String, ServerError> {
+        let mut command = Command::new(self.script.with_file_name("rabbitmqctl"));
+        self.set_environment(&mut command);
+        command.args(["--quiet", "--node", NODE]).args(arguments).stdin(Stdio::null());
+        let failed = |reason| ServerError::Control { command: arguments.join(" "), reason };
+        let mut command = tokio::process::Command::from(command);
+        let output = tokio::time::timeout(CONTROL_LIMIT, command.kill_on_drop(true).output()).await;
+        let output = output.map_err(|_| failed(format!("it took more than {} s", CONTROL_LIMIT.as_secs())))?;
+        let output = output.map_err(|error| failed(error.to_string()))?;
+        if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        } else {
+            let text = [output.stdout, output.stderr].concat();
+            Err(failed(String::from_utf8_lossy(&text).into_owned()))
+        }
     }
 
     async fn run(&mut self) -> Result<(), ServerError> {

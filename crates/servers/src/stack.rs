@@ -1,6 +1,6 @@
-use std::path::Path;
+use std::{io, net::SocketAddr, path::Path};
 
-use crate::{ObjectStore, Postgres, RabbitMq, ServerError};
+use crate::{ObjectStore, Postgres, Proxy, RabbitMq, ServerError};
 
 /// All servers that dotmask needs. Dropping it ends them.
 pub struct Stack {
@@ -23,10 +23,19 @@ impl Stack {
 
     /// What dotmask's programs need in their environment to use these servers, as names and values. It holds passwords.
     pub fn environment(&self) -> Vec<(String, String)> {
+        self.environment_at(self.postgres.address(), self.rabbitmq.address(), self.objects.address())
+    }
+
+    /// The same, for programs that reach the servers through these proxies.
+    pub fn environment_via(&self, proxies: &Proxies) -> Vec<(String, String)> {
+        self.environment_at(proxies.postgres.address(), proxies.rabbitmq.address(), proxies.objects.address())
+    }
+
+    fn environment_at(&self, postgres: SocketAddr, rabbitmq: SocketAddr, objects: SocketAddr) -> Vec<(String, String)> {
         [
-            ("DATABASE_URL", self.postgres.url()),
-            ("AMQP_URL", self.rabbitmq.url()),
-            ("DOTMASK_S3_ENDPOINT", self.objects.endpoint()),
+            ("DATABASE_URL", self.postgres.url_via(postgres)),
+            ("AMQP_URL", self.rabbitmq.url_via(rabbitmq)),
+            ("DOTMASK_S3_ENDPOINT", self.objects.endpoint_via(objects)),
             ("DOTMASK_S3_PATH_STYLE", "true".into()),
             ("AWS_ACCESS_KEY_ID", self.objects.access_key().into()),
             ("AWS_SECRET_ACCESS_KEY", self.objects.secret_key().into()),
@@ -41,5 +50,26 @@ impl Stack {
         self.objects.stop();
         let (postgres, rabbitmq) = tokio::join!(self.postgres.stop(), self.rabbitmq.stop());
         postgres.and(rabbitmq)
+    }
+}
+
+/// A proxy in front of each server of a [`Stack`].
+pub struct Proxies {
+    /// In front of the database.
+    pub postgres: Proxy,
+    /// In front of the broker.
+    pub rabbitmq: Proxy,
+    /// In front of the store.
+    pub objects: Proxy,
+}
+
+impl Proxies {
+    /// Starts all three, forwarding everything.
+    pub fn start(stack: &Stack) -> io::Result<Self> {
+        Ok(Self {
+            postgres: Proxy::start(stack.postgres.address())?,
+            rabbitmq: Proxy::start(stack.rabbitmq.address())?,
+            objects: Proxy::start(stack.objects.address())?,
+        })
     }
 }
