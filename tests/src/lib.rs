@@ -1,11 +1,13 @@
 //! dotmask as its users run it: private servers, and the binaries as processes that can be killed. What came of a batch is judged
 //! by reading Postgres and the object store alone.
 
+pub mod chaos;
 mod images;
 pub mod quick;
 mod system;
 mod verdict;
 
 pub use images::{jpeg_of_blobs, labels_of_blobs, png_of_blobs, png_that_begins_with, tiff16_of_blobs};
+use system::repository;
 pub use system::{BUCKET, POOL, System, WorkerSettings};
 pub use verdict::check_every_job_has_one_result;

@@ -199,6 +199,7 @@ impl System {
     }
 }
 
-fn repository() -> &'static Path {
+/// The checkout.
+pub(crate) fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are a folder of the repository")
 }

@@ -81,7 +81,8 @@ impl Cluster {
             let (process, ended_by_itself) = (Mutex::new(None), AtomicUsize::new(0));
             Ok(Seat { name, program, arguments, environment, log, address, process, links, ended_by_itself })
         };
-        let dispatchers = (0..DISPATCHERS).map(|number| seat(format!("dispatcher-{number}"), "dispatcher", &["serve"], dispatcher()));
+        let dispatchers =
+            (0..DISPATCHERS).map(|number| seat(format!("dispatcher-{number}"), "dispatcher", &["serve"], dispatcher()));
         let dispatchers = dispatchers.collect::<anyhow::Result<_>>()?;
         let workers = (0..WORKERS).map(|number| seat(format!("worker-{number}"), "quick-worker", &["run"], worker()));
         let workers = workers.collect::<anyhow::Result<_>>()?;

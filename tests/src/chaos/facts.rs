@@ -109,7 +109,12 @@ pub struct Facts {
 
 impl Facts {
     /// Reads everything.
-    pub async fn read(truth: &PgPool, store: &StoreClient, clients: &Clients, submissions: &[Submission]) -> anyhow::Result<Self> {
+    pub async fn read(
+        truth: &PgPool,
+        store: &StoreClient,
+        clients: &Clients,
+        submissions: &[Submission],
+    ) -> anyhow::Result<Self> {
         let batches = sqlx::query_as("SELECT id, name, idempotency_key FROM batches").fetch_all(truth).await?;
         let jobs = sqlx::query_as(
             "SELECT id, batch_id, line, request::text AS request, state::text AS state, epoch, attempt, max_attempts, crashes,

@@ -25,11 +25,13 @@ const POLL: Duration = Duration::from_millis(10);
 pub struct Thrown {
     /// What it is counted by.
     pub kind: Kind,
-    /// When it was over: from here on nothing stood in the way. Of a kill, when it was done.
+    /// When it began.
+    pub hit: SystemTime,
+    /// When it was over: from here on it stood in nobody's way. A kill is over at once.
     pub over: SystemTime,
-    /// The worker whose jobs it took, by the part of its name that its process decides.
+    /// The worker that lost its jobs, by the part of its name that its process decides.
     pub lost_worker: Option<String>,
-    /// What it came to, where that is not certain.
+    /// How many tokens were thrown away.
     pub tokens_purged: u32,
 }
 
@@ -37,22 +39,37 @@ impl Cluster {
     /// Throws a fault, and returns when what was broken is there again. A fault that meets another one on the same program, server or
     /// connection waits for its end.
     pub async fn throw(&self, fault: Fault, truth: &PgPool) -> anyhow::Result<Thrown> {
-        let mut lost_worker = None;
-        let mut tokens_purged = 0;
-        let mut over = None;
+        let mut thrown =
+            Thrown { kind: fault.kind(), hit: SystemTime::now(), over: SystemTime::now(), lost_worker: None, tokens_purged: 0 };
         match fault {
             Fault::KillWorker { worker, down } => {
-                let (name, killed) = kill(&self.workers[worker], down, Some(truth)).await?;
-                (lost_worker, over) = (Some(name), Some(killed));
+                let seat = &self.workers[worker];
+                let mut process = seat.process.lock().await;
+                let program = process.take().context("the worker was not started")?;
+                let name = name_of_worker(program.pid());
+                wait_for_a_job(&name, truth).await;
+                program.kill();
+                (thrown.hit, thrown.over, thrown.lost_worker) = (SystemTime::now(), SystemTime::now(), Some(name));
+                sleep(down).await;
+                *process = Some(seat.spawn()?);
+                return Ok(thrown);
             }
             Fault::KillDispatcher { dispatcher, down } => {
-                over = Some(kill(&self.dispatchers[dispatcher], down, None).await?.1);
+                let seat = &self.dispatchers[dispatcher];
+                let mut process = seat.process.lock().await;
+                process.take().context("the dispatcher was not started")?.kill();
+                thrown.over = SystemTime::now();
+                sleep(down).await;
+                *process = Some(seat.spawn()?);
+                return Ok(thrown);
             }
             Fault::PauseWorker { worker, pause } => {
                 let process = self.workers[worker].process.lock().await;
                 let program = process.as_ref().context("the worker was not started")?;
-                wait_for_a_job(&name_of_worker(program.pid()), truth).await;
+                let name = name_of_worker(program.pid());
+                wait_for_a_job(&name, truth).await;
                 program.pause();
+                (thrown.hit, thrown.lost_worker) = (SystemTime::now(), Some(name));
                 sleep(pause).await;
                 program.resume();
             }
@@ -65,7 +82,7 @@ impl Cluster {
             Fault::RestartBroker => self.rabbitmq.lock().await.restart().await?,
             Fault::PurgeQueue => {
                 let _rabbitmq = self.rabbitmq.lock().await;
-                tokens_purged = purge(&self.amqp_url).await?;
+                thrown.tokens_purged = purge(&self.amqp_url).await?;
             }
             Fault::CloseConnections => self.rabbitmq.lock().await.close_all_connections().await?,
             Fault::StopPostgres { down } => {
@@ -79,7 +96,8 @@ impl Cluster {
             }
             Fault::Network { programs, server, trouble, lasts } => self.disturb(programs, server, trouble, lasts).await,
         }
-        Ok(Thrown { kind: fault.kind(), over: over.unwrap_or_else(SystemTime::now), lost_worker, tokens_purged })
+        thrown.over = SystemTime::now();
+        Ok(thrown)
     }
 
     async fn disturb(&self, programs: Programs, server: Server, trouble: Trouble, lasts: Duration) {
@@ -101,25 +119,14 @@ impl Cluster {
             Trouble::Refuse => Mode::Answer(SLOW_DOWN),
             Trouble::Reset => return links.iter().for_each(|link| link.reset_connections()),
         };
-        links.iter().for_each(|link| link.set(mode));
+        for link in &links {
+            link.set(mode);
+        }
         sleep(lasts).await;
-        links.iter().for_each(|link| link.set(Mode::Pass));
+        for link in &links {
+            link.set(Mode::Pass);
+        }
     }
-}
-
-/// Kills a program and starts it again. A worker is killed in the middle of a job if it gets one soon.
-async fn kill(seat: &Seat, down: Duration, in_a_job: Option<&PgPool>) -> anyhow::Result<(String, SystemTime)> {
-    let mut process = seat.process.lock().await;
-    let program = process.take().context("the program was not started")?;
-    let name = name_of_worker(program.pid());
-    if let Some(truth) = in_a_job {
-        wait_for_a_job(&name, truth).await;
-    }
-    program.kill();
-    let killed = SystemTime::now();
-    sleep(down).await;
-    *process = Some(seat.spawn()?);
-    Ok((name, killed))
 }
 
 /// The part of a worker's name that its process decides: `HOST-PID-RANDOM`.

@@ -3,7 +3,6 @@
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail, ensure};
-use image::{DynamicImage, ImageFormat, Rgb};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::Value;
 use tokio::{
@@ -16,7 +15,7 @@ use super::{
     plan::{Cancel, Fate, IMAGES, Manner, PlannedBatch, SIDE, bad_key, image_key},
     store::StoreClient,
 };
-use crate::{POOL, png_of_blobs, quick};
+use crate::{POOL, png_of_blobs, png_that_begins_with, quick};
 
 /// How long one request may take.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
@@ -55,25 +54,15 @@ pub async fn put_images(store: &StoreClient) -> anyhow::Result<Vec<(String, Vec<
     }
     for (fate, name) in Fate::BAD {
         let bytes = match fate {
-            Fate::Panics => poisoned(quick::PANICS),
-            Fate::OutOfMemory => poisoned(quick::OUT_OF_MEMORY),
-            Fate::Aborts => poisoned(quick::ABORTS),
+            Fate::Panics => png_that_begins_with(quick::PANICS, 0),
+            Fate::OutOfMemory => png_that_begins_with(quick::OUT_OF_MEMORY, 0),
+            Fate::Aborts => png_that_begins_with(quick::ABORTS, 0),
             Fate::NotAnImage => b"no image at all".to_vec(),
             Fate::Mask | Fate::Missing => continue,
         };
         store.put(&bad_key(name), bytes).await?;
     }
     Ok(images)
-}
-
-/// An image whose first pixel has this red.
-fn poisoned(red: u8) -> Vec<u8> {
-    let good = image::load_from_memory(&png_of_blobs(SIDE, SIDE, 0)).expect("we just made it");
-    let mut pixels = good.into_rgb8();
-    pixels.put_pixel(0, 0, Rgb([red, 0, 0]));
-    let mut bytes = std::io::Cursor::new(Vec::new());
-    DynamicImage::ImageRgb8(pixels).write_to(&mut bytes, ImageFormat::Png).expect("writing to memory cannot fail");
-    bytes.into_inner()
 }
 
 impl Clients {

@@ -12,7 +12,7 @@ const STREAM: u64 = 2;
 /// Good images to choose from.
 pub const IMAGES: usize = 6;
 /// The side of each, in pixels.
-pub const SIDE: u32 = 64;
+pub const SIDE: u32 = 48;
 /// Where images are in the bucket.
 const FOLDER: &str = "in";
 

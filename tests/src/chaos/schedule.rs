@@ -345,8 +345,7 @@ mod tests {
 
     #[test]
     fn a_line_says_all_of_a_fault() {
-        let fault =
-            Fault::Network { programs: Programs::Worker(2), server: Server::Store, trouble: Trouble::Cut, lasts: LEASE };
+        let fault = Fault::Network { programs: Programs::Worker(2), server: Server::Store, trouble: Trouble::Cut, lasts: LEASE };
         let line = Scheduled { at: Duration::from_millis(1_500), fault }.to_string();
         assert_eq!(line, "   1.500 s  S3: cut, of worker 2, for 4.000 s");
     }

@@ -129,13 +129,16 @@ impl<'a> Case<'a> {
             let last = self.facts.attempts_of(job).last();
             let is_highest = result.epoch == job.epoch
                 && last.is_some_and(|last| last.epoch == job.epoch && is(last.outcome.as_ref(), "succeeded"));
-            finding.check(is_highest, || format!("{}: the result is of epoch {}, the last attempt is {last:?}", say(job), result.epoch));
+            finding.check(is_highest, || {
+                format!("{}: the result is of epoch {}, the last attempt is {last:?}", say(job), result.epoch)
+            });
         }
         finding
     }
 
     fn cancelled_stays_cancelled(&self) -> Finding {
-        let mut finding = Finding::new("I5", "what was open when its cancelling was acknowledged ended then, and never otherwise");
+        let mut finding =
+            Finding::new("I5", "what was open when its cancelling was acknowledged ended then, and never otherwise");
         for (submission, _, job) in self.planned() {
             let (true, Some(cancelled)) = (is_taken_back(submission, job), submission.cancelled) else { continue };
             let cancelled = seconds(cancelled);
@@ -162,7 +165,8 @@ impl<'a> Case<'a> {
     }
 
     fn attempts_are_counted(&self) -> Finding {
-        let mut finding = Finding::new("I7", "attempts never exceed the maximum; each claim is one, charged unless it was given back");
+        let mut finding =
+            Finding::new("I7", "attempts never exceed the maximum; each claim is one, charged unless it was given back");
         for job in &self.facts.jobs {
             let attempts = self.facts.attempts_of(job);
             let count = |outcome: &str| attempts.iter().filter(|attempt| is(attempt.outcome.as_ref(), outcome)).count() as i64;
@@ -179,7 +183,8 @@ impl<'a> Case<'a> {
     }
 
     fn objects_are_as_recorded(&self) -> Finding {
-        let mut finding = Finding::new("I8", "every object of every accepted result is in the store with the recorded SHA-256 and size");
+        let mut finding =
+            Finding::new("I8", "every object of every accepted result is in the store with the recorded SHA-256 and size");
         for job in self.facts.jobs.iter().filter(|job| job.state == "succeeded") {
             let artifacts = self.facts.artifacts.get(&job.id).map_or(&[][..], Vec::as_slice);
             let mut kinds: Vec<&str> = artifacts.iter().map(|artifact| artifact.kind.as_str()).collect();
@@ -189,7 +194,8 @@ impl<'a> Case<'a> {
             for artifact in artifacts {
                 finding.check(artifact.uri.contains(&folder), || format!("{}: {} is not its own", say(job), artifact.uri));
                 let stored = self.facts.stored.get(&artifact.uri);
-                let is_same = matches!(stored, Some(Ok(stored)) if stored.sha256 == artifact.sha256 && stored.bytes == artifact.bytes);
+                let is_same =
+                    matches!(stored, Some(Ok(stored)) if stored.sha256 == artifact.sha256 && stored.bytes == artifact.bytes);
                 finding.check(is_same, || format!("{}: recorded {artifact:?}, in the store {stored:?}", say(job)));
             }
         }
