@@ -1,10 +1,6 @@
 //! What a run tells people.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeMap, fmt};
 
 use super::{
     Options,
@@ -22,8 +18,6 @@ const EXAMPLES: usize = 5;
 
 /// What the run itself knows.
 pub struct Work<'a> {
-    /// When the first batch was submitted.
-    pub started: SystemTime,
     /// From the first submission until the last fault was over and the last client answered.
     pub faults_seconds: f64,
     /// From then until the last job had ended.
@@ -106,7 +100,6 @@ fn rows(work: &Work<'_>, thrown: &[Thrown], submissions: &[Submission], facts: &
     let by_outcome: Vec<String> =
         wasted.iter().map(|(outcome, (count, seconds))| format!("{outcome} {seconds:.1} s in {count}")).collect();
     vec![
-        ("began", humantime(work.started)),
         ("object store", work.store.into()),
         ("faults went on for", format!("{:.0} s, the queue was empty {:.0} s later", work.faults_seconds, work.settle_seconds)),
         ("faults", thrown.len().to_string()),
@@ -140,11 +133,6 @@ fn endings(submissions: &[Submission], facts: &Facts) -> BTreeMap<(String, Strin
         *endings.entry((format!("{fate:?}"), ending)).or_default() += 1;
     }
     endings
-}
-
-/// Seconds since 1970: the report needs no calendar.
-fn humantime(time: SystemTime) -> String {
-    format!("{} s after 1970 began", time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs())
 }
 
 impl fmt::Display for Report {

@@ -1,10 +1,6 @@
 //! One run from the start of the servers to the report.
 
-use std::{
-    collections::HashMap,
-    fs,
-    time::{Duration, SystemTime},
-};
+use std::{collections::HashMap, fs, time::Duration};
 
 use anyhow::{Context as _, bail};
 use futures_util::future::try_join_all;
@@ -52,7 +48,6 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     cluster.wait_until_ready().await?;
 
     let began = Instant::now();
-    let started = SystemTime::now();
     let clients = Clients::new(cluster.dispatchers.iter().map(|seat| seat.address.clone()).collect())?;
     let planned = plan(options.seed, options.jobs, options.duration);
     let both = async {
@@ -75,7 +70,6 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     let tokens_purged = thrown.iter().map(|thrown| u64::from(thrown.tokens_purged)).sum();
     let findings = judge(&facts, &submissions, &images, tokens_purged);
     let work = Work {
-        started,
         faults_seconds,
         settle_seconds,
         back_offs_ended,

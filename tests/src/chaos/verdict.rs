@@ -279,3 +279,168 @@ fn say(job: &Job) -> String {
     let Job { id, batch_id, line, state, epoch, attempt, max_attempts, .. } = job;
     format!("job {id} (batch {batch_id}, line {line}) is {state} at epoch {epoch} after {attempt} of {max_attempts} attempts")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::{
+        chaos::{
+            facts::{Accepted, Artifact, Attempt, Batch, Stored},
+            plan::{Manner, PlannedBatch},
+        },
+        png_of_blobs,
+    };
+
+    const IMAGE: &str = "in/0.png";
+    const FINISHED: f64 = 1_000.0;
+
+    /// A batch of one job, which succeeded at its second attempt; its cancelling came too late.
+    struct World {
+        facts: Facts,
+        submissions: Vec<Submission>,
+        images: HashMap<String, Vec<u8>>,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let planned = PlannedJob { key: IMAGE.into(), points: vec![[4, 5, 1]], steps: 2, fate: Fate::Mask };
+            let request = planned.line();
+            let batch = PlannedBatch {
+                name: "night".into(),
+                at: Duration::ZERO,
+                priority: 0,
+                reuse: false,
+                has_key: false,
+                manner: Manner::Twice,
+                cancel: Some(Cancel::Batch(Duration::ZERO)),
+                jobs: vec![planned],
+            };
+            let (batch_id, id) = (Uuid::from_u128(1), Uuid::from_u128(2));
+            let cancelled = SystemTime::UNIX_EPOCH + Duration::from_secs(1_001);
+            let submission = Submission { batch, ids: vec![batch_id, batch_id], requests: 2, cancelled: Some(cancelled) };
+            let images = HashMap::from([(IMAGE.to_owned(), png_of_blobs(48, 48, 0))]);
+            let pixels = expected_pixels(&request, images.get(IMAGE)).expect("it is a good line");
+            let job = Job {
+                id,
+                batch_id,
+                line: 1,
+                request,
+                state: "succeeded".into(),
+                epoch: 2,
+                attempt: 2,
+                max_attempts: 5,
+                crashes: 1,
+                error_class: None,
+                error_message: None,
+                created_at: 900.0,
+                finished_at: Some(FINISHED),
+            };
+            let attempt = |epoch, outcome: &str| Attempt {
+                job_id: id,
+                epoch,
+                worker: "w-1-a".into(),
+                started_at: 950.0,
+                finished_at: Some(FINISHED),
+                outcome: Some(outcome.into()),
+            };
+            let artifact = |kind: &str| Artifact {
+                job_id: id,
+                kind: kind.into(),
+                uri: format!("s3://scans/masks/{batch_id}/{id}/2/{kind}"),
+                sha256: kind.into(),
+                bytes: 7,
+            };
+            let artifacts = ["mask", "initial_mask", "overlay", "receipt"].map(artifact);
+            let stored = artifacts.iter().map(|artifact| {
+                let pixels = (artifact.kind == "mask").then(|| pixels.clone());
+                let stored = Stored { sha256: artifact.sha256.clone(), bytes: 7, pixels, is_reused: false };
+                (artifact.uri.clone(), Ok(stored))
+            });
+            let facts = Facts {
+                batches: vec![Batch { id: batch_id, name: Some("night".into()), idempotency_key: None }],
+                jobs: vec![job],
+                attempts: HashMap::from([(id, vec![attempt(1, "lost"), attempt(2, "succeeded")])]),
+                results: vec![Accepted { job_id: id, epoch: 2, masks: 1 }],
+                counts: HashMap::from([(batch_id, BTreeMap::from([("succeeded".to_owned(), 1)]))]),
+                objects: 4,
+                stored: stored.collect(),
+                artifacts: HashMap::from([(id, artifacts.into())]),
+                ..Facts::default()
+            };
+            Self { facts, submissions: vec![submission], images }
+        }
+
+        fn job(&mut self) -> &mut Job {
+            &mut self.facts.jobs[0]
+        }
+
+        fn attempts(&mut self) -> &mut Vec<Attempt> {
+            self.facts.attempts.values_mut().next().expect("there is a job")
+        }
+
+        fn stored(&mut self, kind: &str) -> &mut Stored {
+            let stored = self.facts.stored.iter_mut().find(|(uri, _)| uri.ends_with(&format!("/{kind}")));
+            stored.expect("there is such an object").1.as_mut().expect("it is there")
+        }
+
+        fn broken(&self) -> Vec<&'static str> {
+            let findings = judge(&self.facts, &self.submissions, &self.images, 0);
+            findings.iter().filter(|finding| !finding.broken.is_empty()).map(|finding| finding.name).collect()
+        }
+    }
+
+    #[test]
+    fn a_world_in_which_all_went_well_is_not_blamed() {
+        assert_eq!(World::new().broken(), [""; 0]);
+    }
+
+    #[test]
+    fn each_broken_invariant_is_found() {
+        type Harm = fn(&mut World);
+        let cases: [(&str, Harm); 19] = [
+            ("I1", |world| world.submissions[0].ids[1] = Uuid::from_u128(9)),
+            ("I1", |world| world.facts.batches.push(world.facts.batches[0].clone())),
+            ("I1", |world| world.job().line = 2),
+            ("I1", |world| world.job().request = world.job().request.replace("[4", "[6")),
+            ("I1, I4", |world| world.job().state = "running".into()),
+            ("I2", |world| world.facts.results.clear()),
+            ("I2", |world| world.facts.results.push(world.facts.results[0].clone())),
+            ("I2", |world| world.attempts()[0].outcome = Some("succeeded".into())),
+            ("I3", |world| world.facts.results[0].epoch = 1),
+            ("I5", |world| world.job().finished_at = Some(FINISHED + 2.0)),
+            ("I5", |world| world.attempts()[1].started_at = FINISHED + 2.0),
+            ("I6", |world| world.facts.counts.values_mut().for_each(BTreeMap::clear)),
+            ("I7", |world| world.job().attempt = 1),
+            ("I7", |world| drop(world.attempts().remove(0))),
+            ("I7", |world| world.attempts()[0].outcome = None),
+            ("I8", |world| world.stored("overlay").sha256 = "other".into()),
+            ("I8", |world| world.facts.stored.clear()),
+            ("I9", |world| world.stored("mask").pixels = Some("others".into())),
+            ("rest", |world| world.facts.leases = 1),
+        ];
+        for (number, (name, harm)) in cases.into_iter().enumerate() {
+            let mut world = World::new();
+            harm(&mut world);
+            assert!(world.broken().contains(&name), "case {number}: {name} is not among {:?}", world.broken());
+        }
+    }
+
+    #[test]
+    fn an_end_that_no_fault_explains_is_found() {
+        for (state, class, is_right) in [
+            ("cancelled", None, true),
+            ("failed", Some("permanent"), false),
+            ("failed", Some("transient"), false),
+            ("quarantined", Some("permanent"), false),
+        ] {
+            let mut world = World::new();
+            (world.job().state, world.job().error_class) = (state.into(), class.map(str::to_owned));
+            assert_eq!(world.broken().contains(&"fates"), !is_right, "{state}, {class:?}");
+        }
+        let mut world = World::new();
+        world.submissions[0].batch.jobs[0].fate = Fate::Panics;
+        assert!(world.broken().contains(&"fates"), "a mask of an image that has none");
+    }
+}
