@@ -5,6 +5,7 @@ use aws_sdk_s3::{
     Client,
     config::{Builder, RequestChecksumCalculation, ResponseChecksumValidation},
     primitives::ByteStream,
+    types::ChecksumAlgorithm,
 };
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use bytes::{Bytes, BytesMut};
@@ -71,11 +72,13 @@ impl Objects {
         })
     }
 
-    /// Writes a whole object, replacing what was there.
+    /// Writes a whole object, replacing what was there. Its SHA-256 goes with it, so that a store that knows of it refuses a body that was
+    /// changed on the way.
     pub async fn put(&self, uri: &S3Uri, body: Bytes, content_type: &str) -> Result<(), ObjectsError> {
         check_key(uri)?;
         let request = self.client.put_object().bucket(uri.bucket()).key(uri.key());
-        let request = request.content_type(content_type).body(ByteStream::from(body));
+        let request =
+            request.content_type(content_type).checksum_algorithm(ChecksumAlgorithm::Sha256).body(ByteStream::from(body));
         request.send().await.map(drop).map_err(|error| ObjectsError::object(uri, error))
     }
 

@@ -240,6 +240,46 @@ async fn gives_up_on_a_body_that_stalls() -> Outcome {
     Ok(())
 }
 
+/// A request for the real store, caught on its way.
+async fn caught_upload(store: &ObjectStore, body: &'static [u8]) -> Result<(String, Vec<u8>), Box<dyn std::error::Error>> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let objects = client(&config(format!("http://{}", listener.local_addr()?)), store.access_key(), store.secret_key()).await;
+    let catch = async {
+        let (mut connection, _) = listener.accept().await?;
+        let head = read_head(&mut connection).await?;
+        let mut sent = vec![0; body.len()];
+        connection.read_exact(&mut sent).await?;
+        connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?;
+        std::io::Result::Ok((head, sent))
+    };
+    let uri = uri("s3://scans/mask.png");
+    let (put, caught) = tokio::join!(objects.put(&uri, Bytes::from_static(body), "image/png"), catch);
+    put?;
+    Ok(caught?)
+}
+
+/// The first line of the real store's answer.
+async fn forward(store: &ObjectStore, head: &str, body: &[u8]) -> std::io::Result<String> {
+    let mut connection = TcpStream::connect(store.endpoint().trim_start_matches("http://")).await?;
+    connection.write_all(head.as_bytes()).await?;
+    connection.write_all(body).await?;
+    let answer = read_head(&mut connection).await?;
+    Ok(answer.lines().next().unwrap_or_default().to_owned())
+}
+
+#[tokio::test]
+async fn an_upload_carries_its_checksum_and_is_refused_when_it_was_changed_on_the_way() -> Outcome {
+    let (dir, store, _) = store().await?;
+    let (head, body) = caught_upload(&store, b"the mask").await?;
+    let checksum = head.lines().find_map(|line| line.strip_prefix("x-amz-checksum-sha256: "));
+    assert_eq!(checksum, Some("OaUPokWuglIDsSwUk844mEQ9NFXgRtlLwXO16HLAuHU="), "{head}");
+    assert_eq!(forward(&store, &head, b"the mAsk").await?, "HTTP/1.1 400 Bad Request");
+    let stored = dir.path().join("objects/scans/mask.png");
+    assert!(!stored.exists());
+    assert_eq!((forward(&store, &head, &body).await?.as_str(), std::fs::read(stored)?), ("HTTP/1.1 200 OK", body));
+    Ok(())
+}
+
 #[tokio::test]
 async fn says_that_wrong_credentials_are_refused() -> Outcome {
     let (_dir, store, _) = store().await?;
