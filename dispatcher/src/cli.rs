@@ -40,6 +40,10 @@ pub enum Command {
     Watch(WatchArgs),
     /// Print the table of a batch of evaluations, as far as it is done.
     Report(ReportArgs),
+    /// Cancel the jobs of a batch that have not ended, or one job. A worker that has one stops within a step.
+    Cancel(CancelArgs),
+    /// Queue the failed jobs of a batch again, and no others, or one job.
+    Retry(RetryArgs),
 }
 
 /// Where Postgres is.
@@ -75,12 +79,16 @@ pub struct ServeArgs {
     #[arg(long, env = "DOTMASK_MAX_MANIFEST_BYTES", value_name = "BYTES", default_value_t = 2 << 30)]
     pub max_manifest_bytes: u64,
     /// Seconds between looks for workers that are lost. Fewer give their jobs to others sooner, for one query each.
-    #[arg(long, env = "DOTMASK_REAP_SECONDS", value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    #[arg(long, env = "DOTMASK_REAP_SECONDS", value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     pub reap_seconds: Duration,
     /// Seconds between comparisons of jobs due with tokens queued. Fewer heal a lost queue and begin retries sooner, for one query
     /// and one look at each queue.
     #[arg(long, env = "DOTMASK_RECONCILE_SECONDS", value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub reconcile_seconds: Duration,
+    /// Seconds a priority may stand still, because higher ones have work, before the job at its head is raised to them. Fewer serve
+    /// low priorities sooner, more keep high ones to themselves for longer.
+    #[arg(long, env = "DOTMASK_AGEING_SECONDS", value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    pub ageing_seconds: Duration,
 }
 
 /// Where the dispatcher's API is.
@@ -109,6 +117,13 @@ pub struct SubmitArgs {
     /// Jobs of a higher priority are taken before all others of their pool, -100 to 100.
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     pub priority: i16,
+    /// Let its jobs take over finished results of the same image, points, parameters and checkpoint from other batches submitted
+    /// with --reuse, in place of computing them again.
+    #[arg(long)]
+    pub reuse: bool,
+    /// The submission's own mark: submitted again with it, the same lines are the same batch. One is made up if left out.
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
     /// Stay and show the batch's progress, as `dispatcher watch` does.
     #[arg(long)]
     pub watch: bool,
@@ -153,6 +168,39 @@ pub struct ReportArgs {
     /// Where the dispatcher is.
     #[command(flatten)]
     pub server: ServerArgs,
+}
+
+/// What a command is about.
+#[derive(Args)]
+pub struct TargetArgs {
+    /// The batch's id, as `dispatcher submit` printed it.
+    #[arg(required_unless_present = "job")]
+    pub batch: Option<Uuid>,
+    /// One job in its place, by the id that `dispatcher watch --json` shows.
+    #[arg(long, value_name = "JOB", conflicts_with = "batch")]
+    pub job: Option<Uuid>,
+    /// Where the dispatcher is.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `dispatcher cancel`.
+#[derive(Args)]
+pub struct CancelArgs {
+    /// What to cancel.
+    #[command(flatten)]
+    pub target: TargetArgs,
+}
+
+/// `dispatcher retry`.
+#[derive(Args)]
+pub struct RetryArgs {
+    /// What to queue again.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// The batch's quarantined jobs as well, which took two workers down.
+    #[arg(long, conflicts_with = "job")]
+    pub quarantined: bool,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

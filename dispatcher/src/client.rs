@@ -1,4 +1,4 @@
-//! The API from the other side: what `submit` and `watch` ask, with the server's own types.
+//! The API from the other side: what `submit`, `watch` and the others ask, with the server's own types.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -6,11 +6,12 @@ use futures_util::TryFutureExt;
 use reqwest::{Body, Response, StatusCode, Url};
 use serde::{Serialize, de::DeserializeOwned};
 use telemetry::Backoff;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
     Exit,
-    api::types::{Batch, BatchQuery, ErrorBody, Jobs, JobsQuery, Pools, Scores, SubmittedBatch},
+    api::types::{Batch, BatchQuery, Changed, ErrorBody, Jobs, JobsQuery, Pools, RetryQuery, Scores, SubmittedBatch},
 };
 
 /// A dispatcher that is just being started or restarted is waited for so long.
@@ -19,6 +20,8 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For every answer but an upload's, which takes as long as it takes.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// For commands, which may change millions of jobs.
+const CHANGE_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Talks to one dispatcher.
 pub struct Client {
@@ -105,9 +108,9 @@ impl ClientError {
         }
     }
 
-    /// Whether the same request may work in a moment and is harmless to repeat.
+    /// Whether the same request may work in a moment: every one is harmless to repeat.
     fn may_pass(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::NotReady { .. })
+        matches!(self, Self::Unreachable { .. } | Self::NotReady { .. } | Self::Interrupted { .. })
     }
 }
 
@@ -138,9 +141,10 @@ impl Client {
         self.get(&format!("v1/batches/{batch}/scores"), query).await
     }
 
-    /// Sends a manifest as one batch. Never repeated: an answer that was lost may have been a success.
-    pub async fn submit(&self, query: &BatchQuery, manifest: Body) -> Result<SubmittedBatch, ClientError> {
-        let request = self.http.post(self.url("v1/batches")).query(query).body(manifest);
+    /// Sends a manifest as one batch. An answer that was lost may have been a success: repeated with the same key, it is the same
+    /// batch.
+    pub async fn submit(&self, query: &BatchQuery, key: &str, manifest: Body) -> Result<SubmittedBatch, ClientError> {
+        let request = self.http.post(self.url("v1/batches")).query(query).header("idempotency-key", key).body(manifest);
         let interrupted =
             |error: &reqwest::Error| ClientError::Interrupted { server: self.server.clone(), reason: innermost(error) };
         let response = request
@@ -158,24 +162,50 @@ impl Client {
         mut ask: impl AsyncFnMut() -> Result<T, ClientError>,
     ) -> Result<T, ClientError> {
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(3));
-        let start = tokio::time::Instant::now();
-        let mut said = false;
+        // An upload may take longer than that before it breaks off: only what comes after the first failure counts.
+        let mut failing_since = None;
         loop {
             let error = match ask().await {
-                Err(error) if error.may_pass() && start.elapsed() < patience => error,
+                Err(error) if error.may_pass() && failing_since.is_none_or(|since: Instant| since.elapsed() < patience) => error,
                 settled => {
-                    if said && settled.is_ok() {
+                    if failing_since.is_some() && settled.is_ok() {
                         say("the dispatcher answers again");
                     }
                     return settled;
                 }
             };
-            if !said {
+            if failing_since.is_none() {
                 say(&format!("{error}; trying again for {} s", patience.as_secs()));
-                said = true;
+                failing_since = Some(Instant::now());
             }
             tokio::time::sleep(backoff.next_wait()).await;
         }
+    }
+
+    /// Cancels what is open of a batch.
+    pub async fn cancel_batch(&self, id: Uuid) -> Result<Changed, ClientError> {
+        self.change(&format!("v1/batches/{id}/cancel"), &()).await
+    }
+
+    /// Cancels a job.
+    pub async fn cancel_job(&self, id: Uuid) -> Result<Changed, ClientError> {
+        self.change(&format!("v1/jobs/{id}/cancel"), &()).await
+    }
+
+    /// Tries what failed of a batch again.
+    pub async fn retry_batch(&self, id: Uuid, query: &RetryQuery) -> Result<Changed, ClientError> {
+        self.change(&format!("v1/batches/{id}/retry"), query).await
+    }
+
+    /// Tries a job again.
+    pub async fn retry_job(&self, id: Uuid) -> Result<Changed, ClientError> {
+        self.change(&format!("v1/jobs/{id}/retry"), &()).await
+    }
+
+    async fn change(&self, path: &str, query: &impl Serialize) -> Result<Changed, ClientError> {
+        let request = self.http.post(self.url(path)).query(query).timeout(CHANGE_TIMEOUT);
+        let response = request.send().map_err(|error| self.unreachable(&error)).await?;
+        self.read(response, |error| self.unreachable(error)).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str, query: &impl Serialize) -> Result<T, ClientError> {

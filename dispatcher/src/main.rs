@@ -2,6 +2,7 @@
 //! The same binary is the client that submits a batch and watches it.
 
 mod api;
+mod change;
 mod cli;
 mod client;
 mod data_set;
@@ -47,6 +48,8 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Submit(args) => submit::run(*args).await,
         Command::Watch(args) => watch::run(args).await,
         Command::Report(args) => report::run(args).await,
+        Command::Cancel(args) => change::cancel(args).await,
+        Command::Retry(args) => change::retry(args).await,
     }
 }
 

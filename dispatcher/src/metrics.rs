@@ -21,6 +21,7 @@ struct Inner {
     published_tokens: IntCounterVec,
     reconciled_tokens: IntCounterVec,
     reaped_leases: IntCounterVec,
+    aged_jobs: IntCounterVec,
     jobs: IntGaugeVec,
     ready_tokens: IntGaugeVec,
     outbox_tokens: IntGaugeVec,
@@ -64,6 +65,7 @@ impl Metrics {
                 "Leases taken from lost workers, by what became of the job",
                 &["pool", "outcome"],
             )?,
+            aged_jobs: counter("aged_jobs_total", "Jobs raised because their priority stood still", &["pool"])?,
             jobs: register(
                 registry,
                 IntGaugeVec::new(Opts::new("dotmask_open_jobs", "Jobs that are not done, by pool and state"), &["pool", "state"]),
@@ -111,6 +113,11 @@ impl Metrics {
             _ => "requeued",
         };
         self.0.reaped_leases.with_label_values(&[pool, outcome]).inc();
+    }
+
+    /// Jobs were raised to a higher priority.
+    pub fn record_aged(&self, pool: &str, jobs: u64) {
+        self.0.aged_jobs.with_label_values(&[pool]).inc_by(jobs);
     }
 
     /// The ledger's own count of a pool's open jobs.

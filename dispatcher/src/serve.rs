@@ -19,7 +19,7 @@ use crate::{
     api::{self, Api},
     cli::{PostgresArgs, ServeArgs},
     metrics::Metrics,
-    tasks::Tasks,
+    tasks::{Periods, Tasks},
 };
 
 /// Requests under way when the process is told to stop have so long to finish.
@@ -68,7 +68,8 @@ async fn supply(args: ServeArgs, api: Api, metrics: Metrics, health: Health, shu
     let ledger = api.ledger.get_or_init(|| ledger).clone();
     tracing::info!(pools = args.pools.join(","), "ready to take batches in");
     let tasks = Tasks { ledger, amqp_url: args.amqp_url, outbox_filled: api.submitted, metrics, health, shutdown };
-    tasks.spawn(args.reap_seconds, args.reconcile_seconds).join_all().await;
+    let every = Periods { reap: args.reap_seconds, reconcile: args.reconcile_seconds, age: args.ageing_seconds };
+    tasks.spawn(every).join_all().await;
     Ok(())
 }
 

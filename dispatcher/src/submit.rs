@@ -1,10 +1,15 @@
 //! `dispatcher submit`: a manifest goes in, a batch's id comes out.
 
-use std::{io::Write, os::fd::AsFd, path::Path};
+use std::{
+    io::Write,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+};
 
 use reqwest::Body;
 use tokio::fs::File;
 use tokio_util::io::ReaderStream;
+use uuid::Uuid;
 
 use crate::{
     Exit,
@@ -17,42 +22,71 @@ use crate::{
 /// Read from the manifest at a time.
 const CHUNK_BYTES: usize = 64 * 1_024;
 
+/// What is sent.
+enum Manifest {
+    /// Can be read again.
+    File(PathBuf),
+    /// A pipe, or the listing of a data set.
+    Once(Option<Body>),
+}
+
 /// Submits, and watches if asked to.
 pub async fn run(args: SubmitArgs) -> anyhow::Result<Exit> {
-    let manifest = match (args.manifest, args.data.data.clone()) {
-        (Some(manifest), _) => open(&manifest).await?,
-        (None, Some(data_set)) => data_set::manifest(data_set, &args.data).await?,
+    let mut manifest = match (args.manifest, args.data.data.clone()) {
+        (Some(manifest), _) => Manifest::open(&manifest).await?,
+        (None, Some(data_set)) => Manifest::Once(Some(data_set::manifest(data_set, &args.data).await?)),
         (None, None) => unreachable!("the command line has one of them"),
     };
     let client = Client::new(args.server.server)?;
-    // A manifest from a pipe can be sent only once, so whether somebody listens is asked first.
+    // What can be sent only once is not sent before somebody listens.
     client.patiently(PATIENCE, |message| eprintln!("{message}"), async || client.pools().await).await?;
-    let submitted = client.submit(&BatchQuery { pool: args.pool, name: args.name, priority: args.priority }, manifest).await;
-    let batch = submitted.inspect_err(|error| {
-        if let ClientError::Refused(body) = error {
-            list_bad_lines(body);
+    let query = BatchQuery { pool: args.pool, name: args.name, priority: args.priority, reuse: args.reuse };
+    let key = args.idempotency_key.unwrap_or_else(|| Uuid::new_v4().to_string());
+    let submitted = match &mut manifest {
+        Manifest::File(path) => {
+            let submit = async || client.submit(&query, &key, stream(open(path).await?)).await;
+            client.patiently(PATIENCE, |message| eprintln!("{message}"), submit).await
         }
+        Manifest::Once(body) => client.submit(&query, &key, body.take().unwrap_or_default()).await,
+    };
+    let batch = submitted.inspect_err(|error| match error {
+        ClientError::Refused(body) => list_bad_lines(body),
+        ClientError::Interrupted { .. } => {
+            eprintln!("submitted again with --idempotency-key {key}, it is the same batch and not a second one");
+        }
+        _ => {}
     })?;
-    eprintln!("{} {} submitted", batch.jobs, if batch.jobs == 1 { "job" } else { "jobs" });
+    let jobs = format!("{} {}", batch.jobs, if batch.jobs == 1 { "job" } else { "jobs" });
+    eprintln!("{jobs} submitted{}", if batch.is_new { "" } else { " before: this is that batch, nothing was added" });
     writeln!(std::io::stdout(), "{}", batch.id)?;
     if args.watch { watch::follow(&client, batch.id, watch::Report::default()).await } else { Ok(Exit::Done) }
 }
 
-async fn open(path: &Path) -> Result<Body, ClientError> {
-    let refuse = |reason: String| ClientError::Manifest { path: path.into(), reason };
-    if path == Path::new("-") {
-        let stdin = std::io::stdin().as_fd().try_clone_to_owned().map_err(|error| refuse(error.to_string()))?;
-        return Ok(stream(File::from_std(stdin.into())));
+impl Manifest {
+    async fn open(path: &Path) -> Result<Self, ClientError> {
+        let refuse = |reason: String| unreadable(path, reason);
+        if path == Path::new("-") {
+            let stdin = std::io::stdin().as_fd().try_clone_to_owned().map_err(|error| refuse(error.to_string()))?;
+            return Ok(Self::Once(Some(stream(File::from_std(stdin.into())))));
+        }
+        let file = open(path).await?;
+        let metadata = file.metadata().await.map_err(|error| refuse(error.to_string()))?;
+        if metadata.is_dir() {
+            return Err(refuse("it is a folder, expected a file with one JSON object a line".into()));
+        }
+        if metadata.is_file() && metadata.len() == 0 {
+            return Err(refuse("it is empty, expected one JSON object a line".into()));
+        }
+        Ok(if metadata.is_file() { Self::File(path.into()) } else { Self::Once(Some(stream(file))) })
     }
-    let file = File::open(path).await.map_err(|error| refuse(error.to_string()))?;
-    let metadata = file.metadata().await.map_err(|error| refuse(error.to_string()))?;
-    if metadata.is_dir() {
-        return Err(refuse("it is a folder, expected a file with one JSON object a line".into()));
-    }
-    if metadata.is_file() && metadata.len() == 0 {
-        return Err(refuse("it is empty, expected one JSON object a line".into()));
-    }
-    Ok(stream(file))
+}
+
+async fn open(path: &Path) -> Result<File, ClientError> {
+    File::open(path).await.map_err(|error| unreadable(path, error.to_string()))
+}
+
+fn unreadable(path: &Path, reason: String) -> ClientError {
+    ClientError::Manifest { path: path.into(), reason }
 }
 
 fn stream(file: File) -> Body {

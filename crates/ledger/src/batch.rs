@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 /// What is said once for all jobs of a batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NewBatch {
     /// The user's own name for it.
     pub name: Option<String>,
@@ -10,6 +10,10 @@ pub struct NewBatch {
     pub pool: String,
     /// Jobs of a higher priority are claimed before all others of their pool; 0 is the usual one.
     pub priority: i16,
+    /// The submission's own mark: a second one with the same mark is not a second batch.
+    pub idempotency_key: Option<String>,
+    /// Whether its jobs may take over finished results of the same image, points, checkpoint and parameters, and lend theirs.
+    pub reuse: bool,
 }
 
 /// A batch that is in the ledger.
@@ -19,6 +23,8 @@ pub struct SubmittedBatch {
     pub id: Uuid,
     /// How many jobs it has.
     pub jobs: u64,
+    /// False where the same submission came before: this is that batch, and nothing was added.
+    pub is_new: bool,
 }
 
 /// How many jobs of a batch are in each state. Counted, never stored: it cannot drift from the jobs.
@@ -78,6 +84,19 @@ pub struct PoolStatus {
     pub queued: u64,
     /// Jobs with a worker.
     pub running: u64,
+}
+
+/// Jobs that were passed over for so long that they are next now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgedJobs {
+    /// Their pool.
+    pub pool: String,
+    /// The priority that nothing was served of.
+    pub from_priority: i16,
+    /// The highest priority that waits in the pool, which they have now.
+    pub to_priority: i16,
+    /// How many.
+    pub jobs: i64,
 }
 
 /// What waits in a pool.

@@ -27,7 +27,9 @@ impl Ledger {
             ), begun AS (
                 INSERT INTO attempts (job_id, epoch, attempt, worker) SELECT id, epoch, attempt, $2 FROM claimed
             )
-            SELECT id, batch_id, epoch, attempt, request::text AS "request!" FROM claimed
+            SELECT claimed.id, batch_id, epoch, attempt, request::text AS "request!", reuse
+            FROM claimed
+            JOIN batches ON batches.id = batch_id
             "#,
             pool,
             worker,
@@ -39,7 +41,7 @@ impl Ledger {
         let Some(row) = row else { return Ok(None) };
         let lease = Lease { job_id: row.id, batch_id: row.batch_id, epoch: row.epoch, worker: worker.into() };
         match read_request(row.id, &row.request) {
-            Ok(request) => Ok(Some(ClaimedJob { lease, attempt: row.attempt, request })),
+            Ok(request) => Ok(Some(ClaimedJob { lease, attempt: row.attempt, request, reuse: row.reuse })),
             Err(error) => {
                 let failure = JobFailure { class: ErrorClass::Permanent, message: error.to_string() };
                 // A lease lost already means that somebody else has the last word.

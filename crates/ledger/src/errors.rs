@@ -72,6 +72,12 @@ pub enum LedgerError {
     /// A batch without a job.
     #[error("the batch has no jobs; submit at least one")]
     EmptyBatch,
+    /// The key of another submission.
+    #[error("the idempotency key was used before, for batch {batch} of other content; a new submission needs a new key")]
+    KeyOfAnotherBatch {
+        /// That batch.
+        batch: uuid::Uuid,
+    },
     /// A request Postgres cannot keep.
     #[error("line {line} cannot be stored: {reason}")]
     Unstorable {
@@ -99,6 +105,12 @@ impl LedgerError {
         }
     }
 
+    /// Whether a row with the same key was there already.
+    pub(crate) fn is_unique_violation(&self) -> bool {
+        let Self::Query { source, .. } = self else { return false };
+        source.as_database_error().is_some_and(DatabaseError::is_unique_violation)
+    }
+
     /// Whether the same call may succeed later without anybody doing anything: lost connections, a server that starts or stops,
     /// deadlocks and serialization failures.
     pub fn is_transient(&self) -> bool {
@@ -106,7 +118,9 @@ impl LedgerError {
             Self::NoAnswer { .. } => true,
             Self::Unreachable { source, .. }
             | Self::Query { source, .. }
-            | Self::Migration { source: MigrateError::Execute(source) } => is_transient(source),
+            | Self::Migration { source: MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) } => {
+                is_transient(source)
+            }
             _ => false,
         }
     }

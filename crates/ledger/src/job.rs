@@ -3,7 +3,8 @@ use request::{Method, S3Uri, SegmentationRequest, Setting};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Where a job is in its life. The last four are terminal: nothing leaves them.
+/// Where a job is in its life. The last four are terminal: no worker and no loop leaves them; a user may have failed and
+/// quarantined jobs tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, sqlx::Type)]
 #[sqlx(type_name = "job_state", rename_all = "snake_case")]
 pub enum JobState {
@@ -15,14 +16,14 @@ pub enum JobState {
     Succeeded,
     /// A permanent error, or as many attempts as it may have.
     Failed,
-    /// Its batch was cancelled.
+    /// It or its batch was cancelled.
     Cancelled,
     /// Two workers were lost while they held it: it is kept away from the others.
     Quarantined,
 }
 
 impl JobState {
-    /// Whether nothing will change any more.
+    /// Whether nothing changes any more by itself.
     pub fn is_terminal(self) -> bool {
         !matches!(self, Self::Queued | Self::Running)
     }
@@ -138,6 +139,20 @@ pub struct JobResult {
     pub seconds: f64,
 }
 
+/// SHA-256 of all that decides a result.
+pub type ReuseKey = [u8; 32];
+
+/// A finished result that another job may take over, and the claim that made it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReusableResult {
+    /// The job that made it.
+    pub job_id: Uuid,
+    /// Under which of its claims.
+    pub epoch: i64,
+    /// What it made; without scores.
+    pub result: JobResult,
+}
+
 /// The right to work on a job, fenced by its epoch: once the job is claimed again, this one is worth nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Lease {
@@ -160,6 +175,8 @@ pub struct ClaimedJob {
     pub attempt: i32,
     /// What to do.
     pub request: SegmentationRequest,
+    /// Whether it may take over a finished result, and lend its own.
+    pub reuse: bool,
 }
 
 /// The rows of one evaluation.

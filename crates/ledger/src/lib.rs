@@ -9,6 +9,8 @@
 //!   |  back-off),       |  |
 //!   +-- release, reap --+  +----- reap, the second time ------------------> quarantined
 //! ```
+//! Cancelling ends queued and running jobs, and stays. Retrying makes failed and quarantined ones queued again, with no attempt
+//! counted. The database itself refuses every other transition (migration 2).
 //!
 //! Invariant: each transition is one statement or one transaction, guarded by the job's state and its epoch. The epoch grows with
 //! every claim and is the fencing token: who comes with an old one changes nothing and hears [`Finalised::LeaseLost`].
@@ -17,7 +19,9 @@
 //!
 //! Invariant: no transaction is open while a worker computes.
 
+mod ageing;
 mod batch;
+mod cancelling;
 mod claims;
 mod copy;
 mod errors;
@@ -27,17 +31,20 @@ mod outcomes;
 mod pools;
 mod reading;
 mod reaper;
+mod retrying;
+mod reuse;
 mod submit;
 mod time;
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
-pub use batch::{BatchStatus, Counts, NewBatch, PoolBacklog, PoolStatus, SubmittedBatch};
+pub use batch::{AgedJobs, BatchStatus, Counts, NewBatch, PoolBacklog, PoolStatus, SubmittedBatch};
+pub use cancelling::Cancellations;
 use errors::Answer as _;
 pub use errors::LedgerError;
 pub use job::{
     Artifact, ArtifactKind, ClaimedJob, ErrorClass, Finalised, JobFailure, JobResult, JobState, JobStatus, Lease, Mask,
-    ReapedJob, Score, ScoredJob,
+    ReapedJob, ReusableResult, ReuseKey, Score, ScoredJob,
 };
 pub use outbox::OutboxBatch;
 use sqlx::{
@@ -57,7 +64,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// belongs to a dispatcher that hangs, and what it holds must become free.
 const SESSION_OPTIONS: [(&str, &str); 2] = [("statement_timeout", "30s"), ("idle_in_transaction_session_timeout", "60s")];
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    let mut migrations = sqlx::migrate!("../../migrations");
+    // While a new version is rolled out, programs of this one start beside it: later migrations only expand.
+    migrations.set_ignore_missing(true);
+    migrations
+});
 
 type Result<T, E = LedgerError> = std::result::Result<T, E>;
 

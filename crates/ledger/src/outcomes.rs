@@ -1,5 +1,7 @@
 //! A worker's last word on a job. Each is one statement: the job's row is locked and its guard checked before all else, and when
 //! that finds nothing, nothing is written.
+//!
+//! Each may be said again: a worker whose answer was lost hears [`Finalised::Accepted`] for the word that was taken.
 
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -69,7 +71,7 @@ impl Ledger {
         .fetch_optional(&self.pool)
         .answer("accept a result")
         .await?;
-        Ok(finalised(changed))
+        self.answer_to(lease, AttemptOutcome::Succeeded, changed).await
     }
 
     /// running -> queued after a back-off, or failed.
@@ -79,9 +81,11 @@ impl Ledger {
     /// time, and the reconciler sees what is due.
     /// `Shutdown` is [`Ledger::release`].
     pub async fn fail(&self, lease: &Lease, failure: &JobFailure) -> Result<Finalised> {
-        if failure.class == ErrorClass::Shutdown {
-            return self.release(lease).await;
-        }
+        let outcome = match failure.class {
+            ErrorClass::Shutdown => return self.release(lease).await,
+            ErrorClass::Transient => AttemptOutcome::Transient,
+            ErrorClass::Permanent => AttemptOutcome::Permanent,
+        };
         // Postgres keeps no NUL in a text.
         let message: String = failure.message.chars().filter(|&c| c != '\0').take(MAX_MESSAGE).collect();
         let changed = sqlx::query_scalar!(
@@ -105,7 +109,7 @@ impl Ledger {
                 WHERE jobs.id = held.id
                 RETURNING jobs.id, epoch
             ), ended AS (
-                UPDATE attempts SET finished_at = now(), outcome = $3::error_class::text::attempt_outcome, error = $4
+                UPDATE attempts SET finished_at = now(), outcome = $5, error = $4
                 FROM changed
                 WHERE attempts.job_id = changed.id AND attempts.epoch = changed.epoch
             ), freed AS (
@@ -116,12 +120,13 @@ impl Ledger {
             lease.job_id,
             lease.epoch,
             failure.class as ErrorClass,
-            message
+            message,
+            outcome as AttemptOutcome
         )
         .fetch_optional(&self.pool)
         .answer("record a failure")
         .await?;
-        Ok(finalised(changed))
+        self.answer_to(lease, outcome, changed).await
     }
 
     /// running -> queued, the attempt not charged, with one token in the outbox.
@@ -149,38 +154,33 @@ impl Ledger {
         .fetch_optional(&self.pool)
         .answer("release a job")
         .await?;
-        Ok(finalised(changed))
+        self.answer_to(lease, AttemptOutcome::Released, changed).await
     }
 
-    /// queued and running -> cancelled: all open jobs of a batch. Returns how many; their workers hear of it by their next heartbeat.
-    pub async fn cancel_batch(&self, batch: Uuid) -> Result<u64> {
-        let changed = sqlx::query_scalar!(
-            r#"
-            WITH held AS MATERIALIZED (
-                SELECT id FROM jobs WHERE batch_id = $1 AND state IN ('queued', 'running') ORDER BY id FOR UPDATE
-            ), changed AS (
-                UPDATE jobs SET state = 'cancelled', finished_at = now()
-                FROM held
-                WHERE jobs.id = held.id
-                RETURNING jobs.id, epoch
-            ), ended AS (
-                UPDATE attempts SET finished_at = now(), outcome = 'cancelled'
-                FROM changed
-                WHERE attempts.job_id = changed.id AND attempts.epoch = changed.epoch AND attempts.finished_at IS NULL
-            ), freed AS (
-                DELETE FROM leases USING changed WHERE leases.job_id = changed.id
-            )
-            SELECT count(*) AS "count!" FROM changed
-            "#,
-            batch
+    /// What a worker hears whose word changed the job or, where it changed nothing, had been taken before.
+    async fn answer_to(&self, lease: &Lease, outcome: AttemptOutcome, changed: Option<Uuid>) -> Result<Finalised> {
+        if changed.is_some() {
+            return Ok(Finalised::Accepted);
+        }
+        let was_taken = sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT FROM attempts WHERE job_id = $1 AND epoch = $2 AND outcome = $3) AS "was_taken!""#,
+            lease.job_id,
+            lease.epoch,
+            outcome as AttemptOutcome
         )
         .fetch_one(&self.pool)
-        .answer("cancel a batch")
+        .answer("look up how an attempt ended")
         .await?;
-        Ok(changed.cast_unsigned())
+        Ok(if was_taken { Finalised::Accepted } else { Finalised::LeaseLost })
     }
 }
 
-fn finalised(changed: Option<Uuid>) -> Finalised {
-    if changed.is_some() { Finalised::Accepted } else { Finalised::LeaseLost }
+/// How an attempt ended by its worker's word.
+#[derive(Debug, Clone, Copy, sqlx::Type)]
+#[sqlx(type_name = "attempt_outcome", rename_all = "snake_case")]
+enum AttemptOutcome {
+    Succeeded,
+    Transient,
+    Permanent,
+    Released,
 }

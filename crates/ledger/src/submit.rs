@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use request::SegmentationRequest;
+use sha2::{Digest as _, Sha256};
 use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
@@ -14,10 +15,15 @@ const FLUSH_BYTES: usize = 64 * 1_024;
 /// A batch on its way in; see [`Ledger::begin_batch`].
 #[derive(Debug)]
 pub struct BatchWriter {
+    ledger: Ledger,
     transaction: Transaction<'static, Postgres>,
     id: Uuid,
+    name: Option<String>,
     pool: String,
     priority: i16,
+    idempotency_key: Option<String>,
+    /// Over every line so far.
+    content: Sha256,
     /// Rows in COPY's text format that are not sent yet.
     rows: Vec<u8>,
     shares: BTreeMap<String, Share>,
@@ -36,19 +42,67 @@ impl Ledger {
     pub async fn begin_batch(&self, batch: NewBatch) -> Result<BatchWriter> {
         let doing = "begin a batch";
         let transaction = self.pool.begin().answer(doing).await?;
-        let NewBatch { name, pool, priority } = batch;
-        let id = Uuid::now_v7();
-        let mut writer = BatchWriter { transaction, id, pool, priority, rows: Vec::new(), shares: BTreeMap::new() };
+        let NewBatch { name, pool, priority, idempotency_key, reuse } = batch;
+        let mut content = Sha256::new();
+        content.update(format!("priority {priority}, reuse {reuse}\n"));
+        let mut writer = BatchWriter {
+            ledger: self.clone(),
+            transaction,
+            id: Uuid::now_v7(),
+            // Postgres keeps no NUL in a text.
+            name: name.map(|name| name.replace('\0', "")),
+            pool,
+            priority,
+            idempotency_key,
+            content,
+            rows: Vec::new(),
+            shares: BTreeMap::new(),
+        };
         // Refuses a pool that does not exist before the foreign key does, by name.
         writer.first_turn(&writer.pool.clone()).await?;
-        // Postgres keeps no NUL in a text.
-        let name = name.map(|name| name.replace('\0', ""));
-        sqlx::query!("INSERT INTO batches (id, name, pool) VALUES ($1, $2, $3)", id, name, writer.pool)
-            .execute(&mut *writer.transaction)
-            .answer(doing)
-            .await?;
+        sqlx::query!(
+            "INSERT INTO batches (id, name, pool, reuse) VALUES ($1, $2, $3, $4)",
+            writer.id,
+            writer.name,
+            writer.pool,
+            reuse
+        )
+        .execute(&mut *writer.transaction)
+        .answer(doing)
+        .await?;
         Ok(writer)
     }
+
+    /// The batch whose identity another submission has, too.
+    async fn earlier_batch(&self, key: Option<String>, name: Option<String>, content_sha256: String) -> Result<SubmittedBatch> {
+        let batch = sqlx::query!(
+            r#"
+            SELECT
+                id,
+                content_sha256 = $3 AS "has_this_content!",
+                (SELECT count(*) FROM jobs WHERE batch_id = batches.id) AS "jobs!"
+            FROM batches
+            WHERE idempotency_key = $1 OR name = $2 AND content_sha256 = $3
+            -- Where both are there and differ, the key is what the client relies on.
+            ORDER BY idempotency_key IS NOT DISTINCT FROM $1 DESC
+            LIMIT 1
+            "#,
+            key,
+            name,
+            content_sha256
+        )
+        .fetch_one(&self.pool)
+        .answer("look up the batch of an earlier submission")
+        .await?;
+        if !batch.has_this_content {
+            return Err(LedgerError::KeyOfAnotherBatch { batch: batch.id });
+        }
+        Ok(SubmittedBatch { id: batch.id, jobs: batch.jobs.cast_unsigned(), is_new: false })
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 impl BatchWriter {
@@ -66,6 +120,7 @@ impl BatchWriter {
         let content = serde_json::to_string(&request).map_err(|error| unstorable(&error.to_string()))?;
         let pool = request.pool.as_ref().unwrap_or(&self.pool).clone();
         let turn = self.next_turn(&pool).await?;
+        self.content.update(format!("{line} {pool} {content}\n"));
 
         copy::column(&mut self.rows, &Uuid::now_v7().to_string());
         copy::column(&mut self.rows, &self.id.to_string());
@@ -79,7 +134,8 @@ impl BatchWriter {
         if self.rows.len() >= FLUSH_BYTES { self.flush().await } else { Ok(()) }
     }
 
-    /// Makes the batch visible, with one outbox row a pool.
+    /// Makes the batch visible, with one outbox row a pool. Where a batch of the same name and content, or of the same idempotency
+    /// key, is there already, that one is the answer and this one is dropped.
     pub async fn commit(mut self) -> Result<SubmittedBatch> {
         let doing = "commit a batch";
         self.flush().await?;
@@ -88,12 +144,27 @@ impl BatchWriter {
             return Err(LedgerError::EmptyBatch);
         }
         let (pools, tokens): (Vec<String>, Vec<i32>) = self.shares.into_iter().map(|(pool, share)| (pool, share.jobs)).unzip();
+        let content_sha256 = hexadecimal(&self.content.finalize());
+        let identity = sqlx::query!(
+            "UPDATE batches SET idempotency_key = $2, content_sha256 = $3 WHERE id = $1",
+            self.id,
+            self.idempotency_key,
+            content_sha256
+        );
+        // Waits for the end of a submission of the same identity that is under way.
+        match identity.execute(&mut *self.transaction).answer(doing).await {
+            Err(error) if error.is_unique_violation() => {
+                self.transaction.rollback().answer(doing).await?;
+                return self.ledger.earlier_batch(self.idempotency_key, self.name, content_sha256).await;
+            }
+            outcome => outcome?,
+        };
         sqlx::query!("INSERT INTO outbox (pool, tokens) SELECT * FROM unnest($1::text[], $2::integer[])", &pools, &tokens)
             .execute(&mut *self.transaction)
             .answer(doing)
             .await?;
         self.transaction.commit().answer(doing).await?;
-        Ok(SubmittedBatch { id: self.id, jobs })
+        Ok(SubmittedBatch { id: self.id, jobs, is_new: true })
     }
 
     /// One COPY of what was gathered. Each is complete by itself, so that between them the connection is free for other

@@ -52,6 +52,7 @@ impl From<LedgerError> for ApiError {
             LedgerError::EmptyBatch => {
                 Self::new(StatusCode::BAD_REQUEST, "the manifest is empty: expected one JSON object a line")
             }
+            error @ LedgerError::KeyOfAnotherBatch { .. } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
             LedgerError::NotMigrated { .. } => Self::unavailable(
                 "the database has no tables of this version yet: run `dispatcher migrate`, or serve with --migrate",
             ),

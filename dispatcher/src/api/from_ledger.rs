@@ -5,8 +5,8 @@ use request::{EvaluationDots, SegmentationRequest, Task, View};
 use super::types;
 
 impl From<ledger::SubmittedBatch> for types::SubmittedBatch {
-    fn from(ledger::SubmittedBatch { id, jobs }: ledger::SubmittedBatch) -> Self {
-        Self { id, jobs }
+    fn from(ledger::SubmittedBatch { id, jobs, is_new }: ledger::SubmittedBatch) -> Self {
+        Self { id, jobs, is_new }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The HTTP API. Its OpenAPI document is made from this code and served at /openapi.json.
 
+mod change;
 mod errors;
 mod from_ledger;
 mod lines;
@@ -35,7 +36,7 @@ pub struct Api {
     pub uploads: Arc<Semaphore>,
     /// The largest manifest.
     pub max_manifest_bytes: u64,
-    /// Wakes the relay when a batch was submitted.
+    /// Wakes the relay when jobs were submitted or tried again.
     pub submitted: Arc<Notify>,
     /// What is counted.
     pub metrics: Metrics,
@@ -63,6 +64,10 @@ pub fn router(api: Api) -> Router {
         .routes(routes!(read::scores))
         .routes(routes!(read::job))
         .routes(routes!(read::pools))
+        .routes(routes!(change::cancel_batch))
+        .routes(routes!(change::cancel_job))
+        .routes(routes!(change::retry_batch))
+        .routes(routes!(change::retry_job))
         .split_for_parts();
     let document = Arc::new(document);
     router.route("/openapi.json", get(async move || Json(document))).with_state(api)

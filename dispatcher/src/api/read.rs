@@ -65,8 +65,7 @@ fn page_size(query: &JobsQuery, most: u32) -> Result<u32, ApiError> {
 #[utoipa::path(get, path = "/v1/jobs/{id}", params(("id" = Uuid, Path, description = "The job")), responses(
     (status = 200, body = Job), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn job(State(api): State<Api>, Path(id): Path<Uuid>) -> Result<Json<Job>, ApiError> {
-    let not_found = || ApiError::new(StatusCode::NOT_FOUND, format!("there is no job {id}"));
-    let job = api.ledger()?.job(id).await?.ok_or_else(not_found)?;
+    let job = api.ledger()?.job(id).await?.ok_or_else(|| no_job(id))?;
     Ok(Json(job.into()))
 }
 
@@ -77,6 +76,12 @@ pub async fn pools(State(api): State<Api>) -> Result<Json<Pools>, ApiError> {
     Ok(Json(Pools { pools }))
 }
 
-fn no_batch(id: Uuid) -> ApiError {
+/// The answer to who names a batch that was never submitted.
+pub fn no_batch(id: Uuid) -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, format!("there is no batch {id}"))
+}
+
+/// The same of a job.
+pub fn no_job(id: Uuid) -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, format!("there is no job {id}"))
 }

@@ -16,17 +16,26 @@ use super::{
 
 /// The longest name a batch may have.
 const MAX_NAME_CHARS: usize = 200;
+/// A submission's own mark.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// The longest one.
+const MAX_KEY_BYTES: usize = 255;
 /// The priorities a batch may have.
 const PRIORITIES: RangeInclusive<i16> = -100..=100;
 
 /// Submits a batch: every line becomes a job, or, if any line is bad, none does and each bad one is named.
-#[utoipa::path(post, path = "/v1/batches", params(BatchQuery),
+///
+/// A submission may be repeated: one of the same Idempotency-Key, or of the same name and content, is the same batch, answered with
+/// 200 in place of 201.
+#[utoipa::path(post, path = "/v1/batches",
+    params(BatchQuery, ("Idempotency-Key" = Option<String>, Header, description =
+        "The submission's own mark, 1 to 255 visible ASCII characters: repeated with it and the same lines, it is the same batch")),
     request_body(content = String, content_type = "application/x-ndjson", description =
         "One JSON object a line: image (s3://bucket/key), and either points ([[x, y, 1 or 0], ...]), or objects ([{id, points}, ...]), \
         or for an evaluation truth (s3://bucket/key) with setting (\"3/3\"), repeats and seed, or with points; if wanted label, group, \
         methods; and for each id, pool, parameters, slice, window"),
-    responses((status = 201, body = SubmittedBatch), (status = 400, body = ErrorBody), (status = 408, body = ErrorBody),
-        (status = 413, body = ErrorBody), (status = 503, body = ErrorBody)))]
+    responses((status = 201, body = SubmittedBatch), (status = 200, body = SubmittedBatch), (status = 400, body = ErrorBody),
+        (status = 408, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn submit_batch(
     State(api): State<Api>,
     Query(query): Query<BatchQuery>,
@@ -38,6 +47,7 @@ pub async fn submit_batch(
         return Err(too_large(api.max_manifest_bytes));
     }
     check(&query)?;
+    let idempotency_key = idempotency_key(&headers)?;
     let ledger = api.ledger()?;
     let _place = api.uploads.try_acquire().map_err(|_| {
         ApiError::unavailable("as many manifests as this dispatcher takes at a time are being uploaded: try again")
@@ -45,11 +55,16 @@ pub async fn submit_batch(
     let pools: BTreeSet<String> = ledger.pools().await?.into_iter().map(|pool| pool.name).collect();
     let pool = choose_pool(query.pool, &pools)?;
 
-    let writer = ledger.begin_batch(NewBatch { name: query.name, pool: pool.clone(), priority: query.priority }).await?;
+    let BatchQuery { name, priority, reuse, .. } = query;
+    let writer = ledger.begin_batch(NewBatch { name, pool: pool.clone(), priority, idempotency_key, reuse }).await?;
     let writer =
         Manifest::new(writer, pools).read(body, api.max_manifest_bytes).await.inspect_err(|_| api.metrics.record_refused())?;
     let batch = writer.commit().await?;
 
+    if !batch.is_new {
+        tracing::info!(batch.id = %batch.id, batch.jobs = batch.jobs, "batch submitted again, nothing was added");
+        return Ok((StatusCode::OK, Json(batch.into())));
+    }
     api.submitted.notify_one();
     api.metrics.record_submitted(&pool, batch.jobs);
     tracing::info!(batch.id = %batch.id, batch.jobs = batch.jobs, pool, "batch submitted");
@@ -66,6 +81,16 @@ fn check(query: &BatchQuery) -> Result<(), ApiError> {
         return refuse(format!("priority is {}, expected {} to {}", query.priority, PRIORITIES.start(), PRIORITIES.end()));
     }
     Ok(())
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let Some(key) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    let key = key.to_str().ok().filter(|key| (1..=MAX_KEY_BYTES).contains(&key.len()));
+    let refuse = || {
+        let error = format!("the Idempotency-Key is not usable, expected 1 to {MAX_KEY_BYTES} visible ASCII characters");
+        ApiError::new(StatusCode::BAD_REQUEST, error)
+    };
+    key.map(|key| Some(key.to_owned())).ok_or_else(refuse)
 }
 
 /// The pool asked for, or the only one there is.

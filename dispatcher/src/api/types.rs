@@ -25,6 +25,27 @@ pub struct BatchQuery {
     /// Jobs of a higher priority are taken before all others of their pool: -100 to 100, 0 if left out.
     #[serde(default)]
     pub priority: i16,
+    /// Whether its jobs may take over finished results of the same image, points, parameters and checkpoint from other such batches,
+    /// in place of computing them again.
+    #[serde(default)]
+    pub reuse: bool,
+}
+
+/// Which jobs of a batch are tried again.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct RetryQuery {
+    /// Those as well that took two workers down.
+    #[serde(default)]
+    pub quarantined: bool,
+}
+
+/// What a command has changed.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Changed {
+    /// How many jobs; 0 where none was in a state that it applies to.
+    pub jobs: u64,
 }
 
 /// Which jobs of a batch.
@@ -47,6 +68,8 @@ pub struct SubmittedBatch {
     pub id: Uuid,
     /// How many jobs it has.
     pub jobs: u64,
+    /// False where the same submission came before: this is that batch, and nothing was added.
+    pub is_new: bool,
 }
 
 /// How many jobs of a batch are in each state.

@@ -1,5 +1,6 @@
 //! What the dispatcher does beside answering requests. Every task may run in several dispatchers at once.
 
+mod ageing;
 mod census;
 mod reaper;
 mod reconciler;
@@ -37,15 +38,27 @@ pub struct Tasks {
     pub shutdown: CancellationToken,
 }
 
+/// How often the tasks act, or after what.
+#[derive(Debug, Clone, Copy)]
+pub struct Periods {
+    /// From one look for lost workers to the next.
+    pub reap: Duration,
+    /// From one comparison of jobs due and tokens queued to the next.
+    pub reconcile: Duration,
+    /// How long a priority stands still before its head is raised.
+    pub age: Duration,
+}
+
 impl Tasks {
     /// Starts every task; they end with `shutdown` and no sooner.
-    pub fn spawn(self, reap_every: Duration, reconcile_every: Duration) -> JoinSet<Option<()>> {
+    pub fn spawn(self, every: Periods) -> JoinSet<Option<()>> {
         let shutdown = self.shutdown.clone();
         let mut running = JoinSet::new();
         // A pass cut short leaves nothing half done: its transaction is rolled back, and tokens sent twice are harmless.
         running.spawn(shutdown.clone().run_until_cancelled_owned(relay::run(self.clone())));
-        running.spawn(shutdown.clone().run_until_cancelled_owned(reaper::run(self.clone(), reap_every)));
-        running.spawn(shutdown.clone().run_until_cancelled_owned(reconciler::run(self.clone(), reconcile_every)));
+        running.spawn(shutdown.clone().run_until_cancelled_owned(reaper::run(self.clone(), every.reap)));
+        running.spawn(shutdown.clone().run_until_cancelled_owned(reconciler::run(self.clone(), every.reconcile)));
+        running.spawn(shutdown.clone().run_until_cancelled_owned(ageing::run(self.clone(), every.age)));
         running.spawn(shutdown.run_until_cancelled_owned(census::run(self)));
         running
     }

@@ -139,9 +139,13 @@ async fn describes_every_route_in_its_openapi_document() {
     let expected = [
         ("/v1/batches", vec!["post"]),
         ("/v1/batches/{id}", vec!["get"]),
+        ("/v1/batches/{id}/cancel", vec!["post"]),
         ("/v1/batches/{id}/jobs", vec!["get"]),
+        ("/v1/batches/{id}/retry", vec!["post"]),
         ("/v1/batches/{id}/scores", vec!["get"]),
         ("/v1/jobs/{id}", vec!["get"]),
+        ("/v1/jobs/{id}/cancel", vec!["post"]),
+        ("/v1/jobs/{id}/retry", vec!["post"]),
         ("/v1/pools", vec!["get"]),
     ];
     assert_eq!(routes, expected);

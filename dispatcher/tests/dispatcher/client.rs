@@ -187,33 +187,66 @@ async fn lists_fifty_failures_and_says_how_many_more_there_are() {
     assert!(text(&output.stderr).contains("... and 3 more that did not succeed"), "{}", text(&output.stderr));
 }
 
+/// A dispatcher whose first answer to an upload breaks off, and which takes so many uploads; gives what it was sent.
+async fn breaks_off(listener: TcpListener, uploads: usize) -> Vec<String> {
+    const POOLS: (&str, &str) = ("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 12\r\n\r\n{\"pools\":[]}", "\r\n\r\n");
+    const BROKEN: (&str, &str) = ("HTTP/1.1 201 Created\r\ncontent-length: 99\r\n\r\n{\"id\":", "\r\n0\r\n\r\n");
+    const BATCH: &str = r#"{"id":"0199b1f0-0000-7000-8000-000000000000","jobs":1,"is_new":false}"#;
+    let taken = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{BATCH}", BATCH.len());
+    let answers = [POOLS, BROKEN, (taken.as_str(), BROKEN.1)];
+    let mut requests = Vec::new();
+    for (answer, end) in answers.into_iter().take(1 + uploads) {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let mut request = String::new();
+        while !request.ends_with(end) {
+            let mut buffer = [0; 4_096];
+            let bytes = connection.read(&mut buffer).await.unwrap();
+            assert!(bytes > 0, "the request ends early: {request}");
+            request += text(&buffer[..bytes]);
+        }
+        connection.write_all(answer.as_bytes()).await.unwrap();
+        requests.push(request);
+    }
+    requests
+}
+
+fn idempotency_key(request: &str) -> &str {
+    let header = request.lines().find_map(|line| line.strip_prefix("idempotency-key: "));
+    header.unwrap_or_else(|| panic!("no key in {request}"))
+}
+
 #[tokio::test]
-async fn does_not_know_of_a_batch_whose_answer_broke_off() {
+async fn an_upload_whose_answer_broke_off_is_sent_again_with_the_same_key() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("good.jsonl"), manifest(1)).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let server = tokio::spawn(async move {
-        let answers = [
-            ("GET /v1/pools", "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 12\r\n\r\n{\"pools\":[]}", "\r\n\r\n"),
-            ("POST /v1/batches", "HTTP/1.1 201 Created\r\ncontent-length: 99\r\n\r\n{\"id\":", "\r\n0\r\n\r\n"),
-        ];
-        for (expected, answer, end) in answers {
-            let (mut connection, _) = listener.accept().await.unwrap();
-            let mut request = String::new();
-            while !request.ends_with(end) {
-                let mut buffer = [0; 4_096];
-                let bytes = connection.read(&mut buffer).await.unwrap();
-                assert!(bytes > 0, "the request ends early: {request}");
-                request += text(&buffer[..bytes]);
-            }
-            assert!(request.starts_with(expected), "{request}");
-            connection.write_all(answer.as_bytes()).await.unwrap();
-        }
-    });
+    let server = tokio::spawn(breaks_off(listener, 2));
     let output = client(&url, &["submit", "good.jsonl"], dir.path()).await;
-    server.await.unwrap();
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert_eq!(text(&output.stdout), "0199b1f0-0000-7000-8000-000000000000\n");
+    assert!(stderr.contains("trying again") && stderr.contains("1 job submitted before"), "{stderr}");
+    let requests = server.await.unwrap();
+    let body = |request: &str| request.split_once("\r\n\r\n").unwrap().1.to_owned();
+    assert_eq!(idempotency_key(&requests[1]), idempotency_key(&requests[2]));
+    assert_eq!(body(&requests[1]), body(&requests[2]));
+}
+
+#[tokio::test]
+async fn of_a_pipe_whose_answer_broke_off_it_says_how_to_submit_it_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = tokio::spawn(breaks_off(listener, 1));
+    let mut submit = Command::new(PROGRAM);
+    submit.args(["submit", "-", "--server", &url]).kill_on_drop(true);
+    submit.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut submit = submit.spawn().unwrap();
+    submit.stdin.take().unwrap().write_all(manifest(1).as_bytes()).await.unwrap();
+    let output = submit.wait_with_output().await.unwrap();
     let stderr = text(&output.stderr);
     assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), b"".as_slice()), "{stderr}");
     assert!(stderr.contains("it is not known whether the batch was submitted"), "{stderr}");
+    let requests = server.await.unwrap();
+    assert!(stderr.contains(&format!("--idempotency-key {}", idempotency_key(&requests[1]))), "{stderr}");
 }

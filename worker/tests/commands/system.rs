@@ -103,7 +103,7 @@ impl System {
             parameters: Parameters { steps, learning_rate: 1e-9, ..Parameters::default() },
         };
         let mut batch =
-            self.ledger.begin_batch(NewBatch { name: None, pool: "test".into(), priority: 0 }).await.expect("Postgres answers");
+            self.ledger.begin_batch(NewBatch { pool: "test".into(), ..NewBatch::default() }).await.expect("Postgres answers");
         batch.push(1, &request).await.expect("a valid request");
         let batch = batch.commit().await.expect("a declared pool");
         self.ledger.jobs(batch.id, 0, 1).await.expect("Postgres answers")[0].id

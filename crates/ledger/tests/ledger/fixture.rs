@@ -89,7 +89,7 @@ impl Fixture {
 }
 
 pub fn gpu() -> NewBatch {
-    NewBatch { name: None, pool: "gpu".into(), priority: 0 }
+    NewBatch { pool: "gpu".into(), ..NewBatch::default() }
 }
 
 pub fn request(number: u64) -> SegmentationRequest {

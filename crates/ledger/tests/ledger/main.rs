@@ -1,11 +1,14 @@
 //! The ledger against a real Postgres; each test starts its own.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod ageing;
 mod claims;
 mod connection;
-mod counts;
 mod fixture;
+mod life;
 mod outbox;
 mod outcomes;
 mod reaper;
+mod retrying;
+mod reuse;
 mod submit;

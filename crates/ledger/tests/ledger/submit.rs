@@ -1,7 +1,7 @@
 //! Batches on their way in, and reading them back.
 
 use crate::fixture::{Fixture, gpu, request};
-use ledger::{Counts, LedgerError, NewBatch};
+use ledger::{Counts, LedgerError, NewBatch, SubmittedBatch};
 use request::{Object, SegmentationRequest, Task};
 
 #[tokio::test]
@@ -131,4 +131,45 @@ async fn pages_through_a_batch_by_line() {
     assert_eq!(seen, lines);
     assert_eq!(ledger.jobs(batch.id, u64::MAX, 10).await.unwrap(), []);
     assert_eq!(ledger.job(batch.id).await.unwrap(), None);
+}
+
+async fn submit_as(fixture: &Fixture, name: Option<&str>, key: Option<&str>, lines: u64) -> Result<SubmittedBatch, LedgerError> {
+    let batch = NewBatch { name: name.map(Into::into), idempotency_key: key.map(Into::into), ..gpu() };
+    let mut writer = fixture.ledger.begin_batch(batch).await?;
+    for line in 1..=lines {
+        writer.push(line, &request(line)).await?;
+    }
+    writer.commit().await
+}
+
+#[tokio::test]
+async fn the_same_submission_is_the_same_batch() {
+    let fixture = Fixture::start().await;
+    let first = submit_as(&fixture, Some("night"), Some("k"), 3).await.unwrap();
+    assert!(first.is_new);
+    let again = |submitted: SubmittedBatch| assert_eq!((submitted.id, submitted.jobs, submitted.is_new), (first.id, 3, false));
+    again(submit_as(&fixture, None, Some("k"), 3).await.unwrap());
+    again(submit_as(&fixture, Some("night"), None, 3).await.unwrap());
+    again(submit_as(&fixture, Some("night"), Some("other key"), 3).await.unwrap());
+
+    let refused = submit_as(&fixture, Some("day"), Some("k"), 4).await.expect_err("another content under the same key");
+    assert!(matches!(refused, LedgerError::KeyOfAnotherBatch { batch } if batch == first.id), "{refused}");
+    assert!(submit_as(&fixture, Some("night"), None, 4).await.unwrap().is_new, "the same name, another content");
+    assert!(submit_as(&fixture, None, None, 3).await.unwrap().is_new, "nothing says that it is the same");
+    assert_eq!(fixture.count("SELECT count(*) FROM batches").await, 3);
+    assert_eq!(fixture.count("SELECT count(*) FROM jobs").await, 10);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_submissions_at_the_same_moment_one_is_new() {
+    let fixture = Fixture::start().await;
+    let (a, b, c) = tokio::join!(
+        submit_as(&fixture, None, Some("k"), 40),
+        submit_as(&fixture, None, Some("k"), 40),
+        submit_as(&fixture, None, Some("k"), 40)
+    );
+    let submitted = [a.unwrap(), b.unwrap(), c.unwrap()];
+    assert_eq!(submitted.iter().filter(|batch| batch.is_new).count(), 1, "{submitted:?}");
+    assert!(submitted.iter().all(|batch| batch.id == submitted[0].id), "{submitted:?}");
+    assert_eq!(fixture.count("SELECT count(*) FROM jobs").await, 40);
 }
