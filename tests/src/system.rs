@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail, ensure};
 use lapin::{Connection, ConnectionProperties, options::QueuePurgeOptions};
 use ledger::{BatchStatus, JobStatus, Ledger};
 use servers::{Program, Stack};
+use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 use tokio::process::Command;
 use uuid::Uuid;
@@ -61,12 +62,13 @@ impl System {
 
     /// Starts `dispatcher serve` and waits until it is ready; a later one gets the same address.
     pub async fn start_dispatcher(&self) -> anyhow::Result<Program> {
-        let settings = [
-            ("DOTMASK_LISTEN", self.dispatcher_address.clone()),
-            ("DOTMASK_POOLS", POOL.into()),
-            ("DOTMASK_REAP_SECONDS", "0.5".into()),
-            ("DOTMASK_RECONCILE_SECONDS", "1".into()),
-        ];
+        self.start_dispatcher_with(&[("DOTMASK_REAP_SECONDS", "0.5".into()), ("DOTMASK_RECONCILE_SECONDS", "1".into())]).await
+    }
+
+    /// The same with these settings; the others are as shipped.
+    pub async fn start_dispatcher_with(&self, settings: &[(&str, String)]) -> anyhow::Result<Program> {
+        let of_all = [("DOTMASK_LISTEN", self.dispatcher_address.clone()), ("DOTMASK_POOLS", POOL.into())];
+        let settings = [&of_all, settings].concat();
         let mut dispatcher = self.spawn("dispatcher", &["serve"], &settings)?;
         dispatcher.wait_until_ready(&self.dispatcher_address, PATIENCE).await?;
         Ok(dispatcher)
@@ -74,12 +76,11 @@ impl System {
 
     /// Starts `worker run` with the repository's checkpoint. It need not be ready when this returns: work waits for it.
     pub fn start_worker(&self, settings: WorkerSettings) -> anyhow::Result<Program> {
-        let checkpoint = repository().join("models/nano/nano.safetensors");
         let settings = [
             ("DOTMASK_POOL", POOL.into()),
             // Tests run side by side, and two libtorches of two threads each slow each other threefold.
             ("DOTMASK_THREADS", "1".into()),
-            ("DOTMASK_CHECKPOINT", checkpoint.display().to_string()),
+            ("DOTMASK_CHECKPOINT", checkpoint()),
             ("DOTMASK_MASKS", format!("s3://{BUCKET}/masks")),
             ("DOTMASK_LISTEN", "127.0.0.1:0".into()),
             ("DOTMASK_LEASE_SECONDS", settings.lease.as_secs_f64().to_string()),
@@ -175,8 +176,30 @@ impl System {
 
     /// What all programs wrote.
     pub fn logs(&self) -> String {
-        let logs = ["dispatcher", "worker"].map(|name| fs::read_to_string(self.log(name)).unwrap_or_default());
-        logs.join("\n")
+        let files = fs::read_dir(self.dir.path()).into_iter().flatten().flatten().map(|entry| entry.path());
+        let logs = files.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
+        logs.map(|path| fs::read_to_string(path).unwrap_or_default()).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The one value that a statement reads, whatever the ledger's own functions would say.
+    pub async fn value<T>(&self, statement: &'static str) -> anyhow::Result<T>
+    where
+        T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,
+    {
+        let mut connection = PgConnection::connect(&self.stack.postgres.url()).await?;
+        Ok(sqlx::query_scalar(statement).fetch_one(&mut connection).await?)
+    }
+
+    /// Waits until it is so.
+    pub async fn until(&self, what: &str, mut is_so: impl AsyncFnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while !is_so().await? {
+            if tokio::time::Instant::now() > deadline {
+                bail!("waited {} s in vain until {what}; logs:\n{}", PATIENCE.as_secs(), self.logs());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
     }
 
     async fn client(&self, arguments: &[&str]) -> anyhow::Result<Output> {
@@ -194,12 +217,16 @@ impl System {
         Ok(Program::start(name, arguments, &environment, &self.log(name))?)
     }
 
-    fn log(&self, name: &str) -> PathBuf {
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
         self.dir.path().join(format!("{name}.log"))
     }
 }
 
-/// The checkout.
-pub(crate) fn repository() -> &'static Path {
+/// The repository's checkpoint.
+pub(crate) fn checkpoint() -> String {
+    repository().join("models/nano/nano.safetensors").display().to_string()
+}
+
+fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are a folder of the repository")
 }

@@ -3,7 +3,10 @@ use ledger::{ArtifactKind, JobState};
 use request::Task;
 use uuid::Uuid;
 
-use crate::{System, quick::sha256};
+use crate::{
+    System,
+    quick::{expected_mask_sha256, sha256},
+};
 
 /// Every job of the batch succeeded, with one result, of its highest epoch, whose objects are in the store as recorded.
 pub async fn check_every_job_has_one_result(system: &System, batch: Uuid) -> anyhow::Result<()> {
@@ -26,6 +29,22 @@ pub async fn check_every_job_has_one_result(system: &System, batch: Uuid) -> any
             );
             let epoch = format!("/{}/{}/", job.id, job.epoch);
             ensure!(artifact.uri.key().contains(&epoch), "{name}: {} is not of epoch {}", artifact.uri, job.epoch);
+        }
+    }
+    Ok(())
+}
+
+/// Every mask of the batch is the one that the request says, where quick workers made it.
+pub async fn check_quick_masks(system: &System, batch: Uuid) -> anyhow::Result<()> {
+    for job in system.jobs(batch).await? {
+        let Some(result) = &job.result else { continue };
+        let Task::Segment(objects) = &job.request.task else { continue };
+        let image = system.object(&job.request.image)?;
+        for (number, object) in (1..).zip(objects) {
+            let mask = result.artifacts.iter().find(|artifact| (artifact.kind, artifact.object) == (ArtifactKind::Mask, number));
+            let mask = mask.with_context(|| format!("line {} has no mask of object {number}", job.line))?;
+            let expected = expected_mask_sha256(&image, &job.request.view, &object.points, &job.request.parameters)?;
+            ensure!(mask.sha256 == expected, "line {}: the mask of object {number} is not what the request says", job.line);
         }
     }
     Ok(())

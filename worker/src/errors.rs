@@ -15,6 +15,9 @@ pub enum JobError {
     /// The image could not be had from the object store.
     #[error("cannot fetch the image: {0}")]
     Fetch(#[source] ObjectsError),
+    /// The store gave an object whose bytes were others a moment later.
+    #[error("the store gave other bytes when it was asked again for what could not be decoded: {0}")]
+    Unsteady(#[source] Box<JobError>),
     /// The object is not an image we take.
     #[error("cannot decode the image: {0}")]
     Decode(#[from] ImageError),
@@ -72,15 +75,24 @@ impl JobError {
             Self::Segment(error) => error.is_transient(),
             Self::Decode(_) | Self::Points { .. } | Self::Truth(_) | Self::Encode { .. } | Self::Record(_) => false,
             // Where masks go is the worker's setting and nothing that the job could have wrong.
-            Self::Store(_) | Self::Crashed { .. } | Self::ModelGone => true,
+            Self::Store(_) | Self::Unsteady(_) | Self::Crashed { .. } | Self::ModelGone => true,
         };
         if is_transient { ErrorClass::Transient } else { ErrorClass::Permanent }
+    }
+
+    /// Whether the object store is in trouble, and not this one job.
+    pub fn is_of_the_store(&self) -> bool {
+        match self {
+            Self::Fetch(error) | Self::FetchTruth(error) => error.is_transient(),
+            Self::Store(_) | Self::Unsteady(_) => true,
+            _ => false,
+        }
     }
 
     /// The stage that failed, for logs: messages may name objects, and objects may be named after patients.
     pub fn stage(&self) -> &'static str {
         match self {
-            Self::Fetch(_) => "fetch",
+            Self::Fetch(_) | Self::Unsteady(_) => "fetch",
             Self::Decode(_) => "decode",
             Self::Segment(_) | Self::Points { .. } => "segment",
             Self::FetchTruth(_) => "fetch_truth",

@@ -5,12 +5,13 @@ use std::{
     time::Instant,
 };
 
-use ledger::{ClaimedJob, ErrorClass, Finalised, JobFailure, JobResult, Ledger};
+use ledger::{ClaimedJob, ErrorClass, Finalised, JobFailure, Ledger};
 use objects::Objects;
 use segmenter::Device;
 use telemetry::{Health, Outage};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{
     cli::MasksRoot,
@@ -18,6 +19,8 @@ use crate::{
     lease::{HeldLease, Timing},
     metrics::{Metrics, Stage},
     model::Model,
+    store::StoreState,
+    work::Worked,
 };
 
 /// What all jobs of this worker share.
@@ -32,6 +35,10 @@ pub struct Worker {
     pub metrics: Metrics,
     /// Leave to decode: one image of the largest size at a time takes memory enough.
     pub decoding: Arc<Semaphore>,
+    /// Whether results can be stored.
+    pub store: StoreState,
+    /// Ids of jobs and batches that were cancelled.
+    pub cancelled: broadcast::Sender<Uuid>,
     /// Cancelled when jobs that still run must be given back.
     pub stop_jobs: CancellationToken,
     /// This worker's name in the ledger, the logs and the receipts.
@@ -105,10 +112,13 @@ impl Outcome {
 }
 
 impl Worker {
-    /// Asks for the pool's next job, until Postgres answers.
+    /// Asks for the pool's next job, until Postgres answers; not while its result could not be stored.
     pub async fn claim(&self, shutdown: &CancellationToken) -> Claim {
         // Not cancelled in the middle of a call: a claim that has reached Postgres is ours to answer for.
         while !shutdown.is_cancelled() {
+            if shutdown.run_until_cancelled(self.store_answers()).await.is_none() {
+                break;
+            }
             let asked_at = tokio::time::Instant::now();
             match self.ledger.claim(&self.pool, &self.name, self.timing.lease).await {
                 Ok(claimed) => {
@@ -140,7 +150,8 @@ impl Worker {
         let (attempt, epoch) = (job.attempt, job.lease.epoch);
         tracing::info!(job.id = %job_id, batch.id = %batch_id, attempt, epoch, worker = self.name, pool = self.pool, "job claimed");
 
-        let lease = HeldLease::hold(self.ledger.clone(), job.lease.clone(), asked_at, self.timing, &self.stop_jobs);
+        let cancelled = self.cancelled.subscribe();
+        let lease = HeldLease::hold(self.ledger.clone(), job.lease.clone(), asked_at, self.timing, &self.stop_jobs, cancelled);
         let mut worked = tokio::select! {
             biased;
             () = lease.interrupted().cancelled() => Err(JobError::Shutdown),
@@ -149,6 +160,11 @@ impl Worker {
         let was_lost = lease.interrupted().is_cancelled() && !self.stop_jobs.is_cancelled();
         let outcome = if was_lost { Outcome::LeaseLost } else { self.record(&lease, &mut worked).await };
         self.metrics.record_job(outcome);
+        match &worked {
+            Ok(Worked { lend: Some(key), .. }) if outcome == Outcome::Succeeded => self.lend(&lease.lease, key).await,
+            Err(error) if error.is_of_the_store() => self.store.doubt(),
+            _ => {}
+        }
         if outcome == Outcome::LeaseLost && lease.is_expired() {
             lease.release_later(self.ledger.clone());
         }
@@ -166,12 +182,12 @@ impl Worker {
 
     /// The last word on the job: its result, its error, or that it is free again. Postgres may be away for a while: the word is
     /// kept as long as the lease could still be ours, and then dropped.
-    async fn record(&self, lease: &HeldLease, worked: &mut Result<JobResult, JobError>) -> Outcome {
+    async fn record(&self, lease: &HeldLease, worked: &mut Result<Worked, JobError>) -> Outcome {
         let started = Instant::now();
         let mut outage = Outage::new("recording a job's outcome");
         loop {
             let (recorded, outcome) = match &*worked {
-                Ok(result) => (self.ledger.finalise(&lease.lease, result).await, Outcome::Succeeded),
+                Ok(Worked { result, .. }) => (self.ledger.finalise(&lease.lease, result).await, Outcome::Succeeded),
                 Err(error) => match error.class() {
                     class @ ErrorClass::Shutdown => (self.ledger.release(&lease.lease).await, Outcome::Failed(class)),
                     class => {

@@ -1,15 +1,19 @@
 //! Keeping a job ours while we work on it, and knowing when it no longer is.
 
-use std::time::Duration;
+use std::{future::pending, time::Duration};
 
 use ledger::{Lease, Ledger};
 use telemetry::Backoff;
 use tokio::{
-    sync::watch,
+    sync::{
+        broadcast::{self, error::RecvError},
+        watch,
+    },
     task::JoinHandle,
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 /// How soon a heartbeat that Postgres did not answer is tried again, and the least that each has for its answer.
 const RETRY: Duration = Duration::from_secs(1);
@@ -25,6 +29,13 @@ pub struct Timing {
     pub heartbeat: Duration,
 }
 
+impl Timing {
+    /// For how long a lease is relied on: the work stops at a step's end, and that must be before another worker may begin it.
+    fn trusted(self) -> Duration {
+        self.lease - self.lease / 10
+    }
+}
+
 /// A lease with a task that extends it, until this is dropped.
 pub struct HeldLease {
     /// What the ledger gave.
@@ -35,12 +46,20 @@ pub struct HeldLease {
 }
 
 impl HeldLease {
-    /// Holds what was claimed. `asked_at` is when the claim was sent: counted from there, the lease ends here no later than it
-    /// does in Postgres. Work on the job stops when the lease is lost or `stop_jobs` is cancelled.
-    pub fn hold(ledger: Ledger, lease: Lease, asked_at: Instant, timing: Timing, stop_jobs: &CancellationToken) -> Self {
+    /// Holds what was claimed. `asked_at` is when the claim was sent: counted from there, the lease ends here before it does in
+    /// Postgres. Work on the job stops when the lease is lost or `stop_jobs` is cancelled. `cancelled` brings ids of jobs and batches
+    /// whose leases are to be looked at without waiting for the next heartbeat.
+    pub fn hold(
+        ledger: Ledger,
+        lease: Lease,
+        asked_at: Instant,
+        timing: Timing,
+        stop_jobs: &CancellationToken,
+        cancelled: broadcast::Receiver<Uuid>,
+    ) -> Self {
         let interrupted = stop_jobs.child_token();
-        let (extended, expires) = watch::channel(asked_at + timing.lease);
-        let keep = keep(ledger, lease.clone(), timing, extended);
+        let (extended, expires) = watch::channel(asked_at + timing.trusted());
+        let keep = keep(ledger, lease.clone(), timing, extended, cancelled);
         let lost = interrupted.clone();
         let heartbeats = tokio::spawn(async move {
             keep.await;
@@ -54,7 +73,7 @@ impl HeldLease {
         &self.interrupted
     }
 
-    /// Whether another worker may hold the job by now.
+    /// Whether another worker may hold the job by now, or soon.
     pub fn is_expired(&self) -> bool {
         *self.expires.borrow() <= Instant::now()
     }
@@ -79,18 +98,27 @@ impl Drop for HeldLease {
 }
 
 /// Returns when the lease is lost: the ledger says so, or it could not be asked for so long that it must be assumed.
-async fn keep(ledger: Ledger, lease: Lease, timing: Timing, extended: watch::Sender<Instant>) {
+async fn keep(
+    ledger: Ledger,
+    lease: Lease,
+    timing: Timing,
+    extended: watch::Sender<Instant>,
+    mut cancelled: broadcast::Receiver<Uuid>,
+) {
     let mut next = Instant::now() + timing.heartbeat;
     let mut answers = true;
     loop {
         let expires = *extended.borrow();
-        sleep_until(next.min(expires)).await;
+        tokio::select! {
+            () = sleep_until(next.min(expires)) => {}
+            () = concerned(&mut cancelled, &lease) => {}
+        }
         let asked_at = Instant::now();
         // One that hangs, on a connection that is dead, leaves time for others.
         let patience = asked_at + timing.heartbeat.max(RETRY);
         let failure = match timeout_at(patience.min(expires), ledger.heartbeat(&lease, timing.lease)).await {
             Ok(Ok(true)) => {
-                extended.send_replace(asked_at + timing.lease);
+                extended.send_replace(asked_at + timing.trusted());
                 next = asked_at + timing.heartbeat;
                 answers = true;
                 continue;
@@ -105,9 +133,23 @@ async fn keep(ledger: Ledger, lease: Lease, timing: Timing, extended: watch::Sen
         }
         answers = false;
         if Instant::now() >= expires {
-            tracing::warn!(job.id = %lease.job_id, "Postgres did not answer until the lease ended; the job may be another's now");
+            tracing::warn!(job.id = %lease.job_id, "the lease could not be extended before its end; the job may be another's now");
             return;
         }
         next = Instant::now() + RETRY.min(timing.heartbeat);
+    }
+}
+
+/// Returns when this job or its batch is said to be cancelled.
+async fn concerned(cancelled: &mut broadcast::Receiver<Uuid>, lease: &Lease) {
+    loop {
+        match cancelled.recv().await {
+            Ok(id) if id == lease.job_id || id == lease.batch_id => return,
+            Ok(_) => {}
+            // This one may be among those that were missed.
+            Err(RecvError::Lagged(_)) => return,
+            // Heartbeats find out as well.
+            Err(RecvError::Closed) => pending().await,
+        }
     }
 }

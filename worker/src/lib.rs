@@ -3,6 +3,7 @@
 //! A library, so that tests can put another [`engine::Engine`] in the model's place; the binary is `main.rs`.
 
 mod artifacts;
+mod cancellations;
 pub mod cli;
 pub mod commands;
 pub mod engine;
@@ -14,6 +15,8 @@ mod metrics;
 mod model;
 mod pull;
 mod receipt;
+mod reuse;
+mod store;
 mod work;
 
 pub use errors::Failure;

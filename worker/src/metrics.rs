@@ -75,6 +75,7 @@ pub struct Metrics {
     steps: IntCounter,
     iou: Histogram,
     empty_masks: IntCounter,
+    results_reused: IntCounter,
     tokens_without_work: IntCounter,
     model_busy_seconds: Counter,
 }
@@ -99,6 +100,10 @@ impl Metrics {
             steps: IntCounter::new("dotmask_worker_steps_total", "Fine-tuning steps done")?,
             iou: Histogram::with_opts(iou)?,
             empty_masks: IntCounter::new("dotmask_worker_empty_masks_total", "Masks without any foreground")?,
+            results_reused: IntCounter::new(
+                "dotmask_worker_results_reused_total",
+                "Results taken over from another job instead of computed",
+            )?,
             tokens_without_work: IntCounter::new("dotmask_worker_tokens_without_work_total", "Tokens for which no job was due")?,
             model_busy_seconds: Counter::new("dotmask_worker_model_busy_seconds_total", "Time the model spent on images")?,
         };
@@ -115,6 +120,7 @@ impl Metrics {
             Box::new(metrics.steps.clone()),
             Box::new(metrics.iou.clone()),
             Box::new(metrics.empty_masks.clone()),
+            Box::new(metrics.results_reused.clone()),
             Box::new(metrics.tokens_without_work.clone()),
             Box::new(metrics.model_busy_seconds.clone()),
         ] {
@@ -151,6 +157,11 @@ impl Metrics {
         if artifacts::is_empty(&segmentation.mask) {
             self.empty_masks.inc();
         }
+    }
+
+    /// A result was taken over.
+    pub fn record_reused(&self) {
+        self.results_reused.inc();
     }
 
     /// A token came and no job was due.

@@ -4,7 +4,7 @@ use images::DecodedImage;
 use ledger::Score;
 use request::{Object, Parameters, Points, View};
 use segmenter::{Seconds, Segmentation};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// This program's version.
@@ -31,6 +31,9 @@ pub struct Receipt {
     /// What was compared; absent where masks were made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evaluation: Option<Evaluated>,
+    /// Whose masks these are, where they were taken over and not computed: the figures are that job's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reused_from: Option<ReusedFrom>,
     /// Wall-clock time by stage. The upload of this file is not in it, nor what comes after.
     pub seconds: StageSeconds,
     /// Which job it was; absent where there was none.
@@ -77,7 +80,7 @@ pub struct Evaluated {
 }
 
 /// The figures of one run of the method.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Figures {
     /// Each step's loss.
     pub losses: Vec<f64>,
@@ -133,6 +136,15 @@ pub struct JobIdentity {
     pub epoch: i64,
     /// Who did it.
     pub worker: String,
+}
+
+/// The job that computed masks which another one has taken over.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct ReusedFrom {
+    /// The job.
+    pub job: Uuid,
+    /// The claim of it that made them.
+    pub epoch: i64,
 }
 
 /// Seconds by stage; a stage that did not take place is absent.

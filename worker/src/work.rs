@@ -5,12 +5,12 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 use evaluation::{
     Outcome, Row,
-    datasets::{Case, truth},
+    datasets::{Case, DatasetError, truth},
 };
 use futures_util::future::try_join_all;
 use image::{GrayImage, RgbImage};
 use images::{DecodedImage, ImageLimits};
-use ledger::{Artifact, ClaimedJob, JobResult, Lease, Mask, Score};
+use ledger::{Artifact, ClaimedJob, JobResult, Lease, Mask, ReuseKey, Score};
 use request::{Evaluation, EvaluationDots, Object, S3Uri, Task};
 use segmenter::sha256;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,15 @@ use crate::{
     model::{Answer, EvaluateWork, SegmentWork},
     receipt::{Evaluated, ImageFacts, JobIdentity, Receipt, SegmentedObject, StageSeconds, VERSION},
 };
+use objects::ObjectsError;
+
+/// What came of a job.
+pub struct Worked {
+    /// For the ledger.
+    pub result: JobResult,
+    /// Under which other jobs may take it over, once it is accepted.
+    pub lend: Option<ReuseKey>,
+}
 
 /// An image, ready for the model.
 struct Ready {
@@ -32,27 +41,53 @@ struct Ready {
     seconds: StageSeconds,
 }
 
+/// An object out of the store, and what it took to fetch and to decode it.
+struct Decoded<T> {
+    value: T,
+    fetch: f64,
+    decode: f64,
+}
+
 impl Worker {
     /// Does what the job asks for. Cancelling `stop` ends it at the model's next step.
-    pub async fn work(&self, job: &ClaimedJob, stop: &CancellationToken) -> Result<JobResult, JobError> {
+    pub async fn work(&self, job: &ClaimedJob, stop: &CancellationToken) -> Result<Worked, JobError> {
         let started = Instant::now();
         let ready = self.fetch_image(job).await?;
-        let result = match &job.request.task {
-            Task::Segment(objects) => self.segment(job, objects, ready, stop).await?,
-            Task::Evaluate(evaluation) => self.evaluate(job, evaluation, ready, stop).await?,
+        let (result, lend) = match &job.request.task {
+            Task::Segment(objects) => self.segment_or_take_over(job, objects, ready, stop).await?,
+            Task::Evaluate(evaluation) => (self.evaluate(job, evaluation, ready, stop).await?, None),
         };
-        Ok(JobResult { seconds: started.elapsed().as_secs_f64(), ..result })
+        Ok(Worked { result: JobResult { seconds: started.elapsed().as_secs_f64(), ..result }, lend })
     }
 
     async fn fetch_image(&self, job: &ClaimedJob) -> Result<Ready, JobError> {
-        let (bytes, fetch) = self.fetch(&job.request.image).await.map_err(JobError::Fetch)?;
         let view = job.request.view;
-        let decoding = self.decode(move || images::decode(&bytes, &view, &ImageLimits::default()));
-        let (image, decode) = timed(decoding).await;
-        let DecodedImage { rgb, sha256, format } = image??;
+        let decoding = move |bytes: &Bytes| images::decode(bytes, &view, &ImageLimits::default());
+        let Decoded { value, fetch, decode } = self.fetch_decoded(&job.request.image, JobError::Fetch, decoding).await?;
+        let DecodedImage { rgb, sha256, format } = value;
         self.metrics.record_stage(Stage::Decode, decode);
         let facts = ImageFacts { sha256, width: rgb.width(), height: rgb.height(), format };
         Ok(Ready { image: Arc::new(rgb), facts, seconds: StageSeconds { fetch: Some(fetch), decode, ..StageSeconds::default() } })
+    }
+
+    /// The result, and the key under which it may be lent.
+    async fn segment_or_take_over(
+        &self,
+        job: &ClaimedJob,
+        objects: &[Object],
+        ready: Ready,
+        stop: &CancellationToken,
+    ) -> Result<(JobResult, Option<ReuseKey>), JobError> {
+        // Points outside the image are found here, before the job waits for the model.
+        check_inside(objects, &ready.facts)?;
+        let key = job.reuse.then(|| self.reuse_key(job, objects, &ready.facts));
+        if let Some(key) = &key {
+            let receipt = self.receipt(job, ready.facts.clone(), ready.seconds);
+            if let Some(result) = self.take_over(job, objects, key, receipt).await {
+                return Ok((result, None));
+            }
+        }
+        Ok((self.segment(job, objects, ready, stop).await?, key))
     }
 
     async fn segment(
@@ -63,8 +98,6 @@ impl Worker {
         stop: &CancellationToken,
     ) -> Result<JobResult, JobError> {
         let Ready { image, facts, seconds: StageSeconds { fetch, decode, .. } } = ready;
-        // Points outside the image are found here, before the job waits for the model.
-        check_inside(objects, &facts)?;
         let work = SegmentWork {
             image: Arc::clone(&image),
             objects: objects.iter().map(|object| object.points.clone()).collect(),
@@ -106,13 +139,13 @@ impl Worker {
             check_inside(&[Object { id: None, points: points.clone() }], &facts)?;
         }
         let case = case(job, evaluation);
-        let (bytes, _) = self.fetch(&evaluation.truth).await.map_err(JobError::FetchTruth)?;
         let (of_case, size) = (case.clone(), image.dimensions());
-        let decoding = self.decode(move || -> Result<(GrayImage, String), JobError> {
-            let mask = truth(&bytes, &of_case.truth, &of_case, size, &ImageLimits::default())?;
-            Ok((mask, sha256(&bytes)))
-        });
-        let (truth, truth_sha256) = decoding.await??;
+        let decoding = move |bytes: &Bytes| -> Result<(GrayImage, String), DatasetError> {
+            let mask = truth(bytes, &of_case.truth, &of_case, size, &ImageLimits::default())?;
+            Ok((mask, sha256(bytes)))
+        };
+        let decoded = self.fetch_decoded(&evaluation.truth, JobError::FetchTruth, decoding).await?;
+        let (truth, truth_sha256) = decoded.value;
 
         let work = EvaluateWork {
             image,
@@ -140,8 +173,33 @@ impl Worker {
         Ok(JobResult { artifacts: self.upload(job, vec![file]).await?, masks: Vec::new(), scores, seconds: 0.0 })
     }
 
+    /// An object of the store, decoded. One that cannot be decoded is fetched once more: only if it is the same again is it the one that
+    /// is wrong, and not the store.
+    async fn fetch_decoded<T, E>(
+        &self,
+        uri: &S3Uri,
+        not_fetched: fn(ObjectsError) -> JobError,
+        decode: impl FnOnce(&Bytes) -> Result<T, E> + Send + 'static,
+    ) -> Result<Decoded<T>, JobError>
+    where
+        T: Send + 'static,
+        E: Into<JobError> + Send + 'static,
+    {
+        let (bytes, fetch) = self.fetch(uri).await.map_err(not_fetched)?;
+        let fetched = bytes.clone();
+        let (decoded, seconds) = timed(self.decode(move || decode(&bytes))).await;
+        match decoded? {
+            Ok(value) => Ok(Decoded { value, fetch, decode: seconds }),
+            Err(error) => {
+                let (again, _) = self.fetch(uri).await.map_err(not_fetched)?;
+                let error = error.into();
+                Err(if again == fetched { error } else { JobError::Unsteady(Box::new(error)) })
+            }
+        }
+    }
+
     /// An object of the store, of the size an image may have, and how long that took.
-    async fn fetch(&self, uri: &S3Uri) -> Result<(Bytes, f64), objects::ObjectsError> {
+    async fn fetch(&self, uri: &S3Uri) -> Result<(Bytes, f64), ObjectsError> {
         let (bytes, seconds) = timed(self.objects.get(uri, ImageLimits::default().bytes as u64)).await;
         let bytes = bytes?;
         self.metrics.record_stage(Stage::Fetch, seconds);
@@ -171,13 +229,14 @@ impl Worker {
             parameters: job.request.parameters.clone(),
             objects: Vec::new(),
             evaluation: None,
+            reused_from: None,
             seconds,
             job: Some(JobIdentity { id: job_id, batch_id, epoch, worker: self.name.clone() }),
         }
     }
 
     /// Only when all files are there is the result offered to the ledger.
-    async fn upload(&self, job: &ClaimedJob, files: Vec<ArtifactFile>) -> Result<Vec<Artifact>, JobError> {
+    pub async fn upload(&self, job: &ClaimedJob, files: Vec<ArtifactFile>) -> Result<Vec<Artifact>, JobError> {
         let (artifacts, seconds) = timed(try_join_all(files.into_iter().map(|file| self.upload_file(job, file)))).await;
         let artifacts = artifacts?;
         self.metrics.record_stage(Stage::Upload, seconds);

@@ -16,7 +16,8 @@ const WINDOW: usize = 500;
 /// The server keeps the message over a restart.
 const PERSISTENT: u8 = 2;
 
-/// Sends tokens. After an error the next call connects anew.
+/// Sends tokens. After an error the next call connects anew; while the server blocks publishers, calls fail at once and the
+/// connection is kept until the server takes messages again.
 pub struct Publisher {
     server: Server,
     session: Option<Session>,
@@ -39,9 +40,12 @@ impl Publisher {
     pub async fn publish(&mut self, pool: &str, tokens: u32) -> Result<(), BrokerError> {
         let queue = queue_name(pool)?;
         let session = self.begin(&queue).await?;
-        send(&session, &queue, tokens).await?;
-        self.session = Some(session);
-        Ok(())
+        let outcome = send(&session, &queue, tokens).await;
+        // A blocked connection cannot be closed: it would stay, with what waits in it, beside each new one, which is blocked as soon.
+        if matches!(outcome, Ok(()) | Err(BrokerError::Blocked { .. })) {
+            self.session = Some(session);
+        }
+        outcome
     }
 
     /// How many of the pool's tokens wait in the queue, not counting those that workers hold.
@@ -54,8 +58,11 @@ impl Publisher {
     }
 
     /// Takes the session, with the queue in place. Who is done puts it back; after an error it is gone, because errors close
-    /// the channel or leave confirmations that nobody waits for.
+    /// the channel or leave confirmations that nobody waits for. One that is blocked stays, and is of no use for now.
     async fn begin(&mut self, queue: &ShortString) -> Result<Session, BrokerError> {
+        if let Some(session) = self.session.as_ref().filter(|session| session.is_usable() && session.is_blocked()) {
+            return Err(BrokerError::Blocked { address: session.address.clone() });
+        }
         let session = if let Some(session) = self.session.take().filter(Session::is_usable) {
             session
         } else {

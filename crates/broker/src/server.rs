@@ -88,12 +88,17 @@ impl Session {
     pub(crate) async fn within_limit<T>(&self, answer: impl Future<Output = T>) -> Result<T, BrokerError> {
         tokio::time::timeout(ANSWER_LIMIT, answer).await.map_err(|_| {
             let address = self.address.clone();
-            if self.connection.status().blocked() {
+            if self.is_blocked() {
                 BrokerError::Blocked { address }
             } else {
                 BrokerError::TimedOut { address, seconds: ANSWER_LIMIT.as_secs() }
             }
         })
+    }
+
+    /// Whether the server takes no messages for now. A blocked connection sends nothing, not even its end.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.connection.status().blocked()
     }
 
     pub(crate) fn is_usable(&self) -> bool {

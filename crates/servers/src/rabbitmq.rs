@@ -119,11 +119,16 @@ impl RabbitMq {
         self.control(&["close_all_connections", "closed by an administrator"]).await.map(drop)
     }
 
-    /// Has the server believe that it is short of memory, or no longer: meanwhile it blocks the connections of publishers.
+    /// Raises the server's memory alarm, or ends it: meanwhile it blocks the connections of publishers.
     pub async fn set_memory_alarm(&self, is_short: bool) -> Result<(), ServerError> {
-        // Part of the machine's memory. Nothing is as small as the one.
-        let limit = if is_short { "0.0000001" } else { "0.4" };
-        self.control(&["set_vm_memory_high_watermark", limit]).await.map(drop)
+        let change = if is_short {
+            "set_alarm({{resource_limit, memory, node()}, []})"
+        } else {
+            "clear_alarm({resource_limit, memory, node()})"
+        };
+        // Asking for the alarms waits until the change is made.
+        let expression = format!("rabbit_alarm:{change}, rabbit_alarm:get_alarms().");
+        self.control(&["eval", &expression]).await.map(drop)
     }
 
     /// Runs `rabbitmqctl` and says what it wrote.

@@ -1,7 +1,7 @@
 //! The private Postgres, really started.
 
 use servers::Postgres;
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -45,5 +45,33 @@ async fn starts_again_in_the_folder_of_an_earlier_run() -> Outcome {
     let postgres = Postgres::start(dir.path()).await?;
     let mut connection = PgConnection::connect(&postgres.url_of("other")).await?;
     sqlx::raw_sql("SELECT id FROM kept").execute(&mut connection).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn stops_at_once_and_recovers_what_was_committed() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let mut postgres = Postgres::start(dir.path()).await?;
+    let mut connection = PgConnection::connect(&postgres.url()).await?;
+    sqlx::raw_sql("CREATE TABLE kept (id int); INSERT INTO kept VALUES (7)").execute(&mut connection).await?;
+    postgres.stop_immediately().await?;
+    assert!(connection.ping().await.is_err());
+    postgres.restart().await?;
+    let mut connection = PgConnection::connect(&postgres.url()).await?;
+    assert_eq!(sqlx::query_scalar::<_, i32>("SELECT id FROM kept").fetch_one(&mut connection).await?, 7);
+    Ok(())
+}
+
+#[tokio::test]
+async fn ends_the_connections_of_dotmask_and_no_others() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let postgres = Postgres::start(dir.path()).await?;
+    let options: PgConnectOptions = postgres.url().parse()?;
+    let mut ours = PgConnection::connect_with(&options.clone().application_name("dotmask")).await?;
+    let mut other = PgConnection::connect_with(&options).await?;
+    assert_eq!(postgres.terminate_backends().await?, 1);
+    assert!(ours.ping().await.is_err());
+    other.ping().await?;
+    assert_eq!(postgres.terminate_backends().await?, 0);
     Ok(())
 }

@@ -46,3 +46,13 @@ async fn comes_back_after_a_crash_and_leaves_nothing_behind() -> Outcome {
     assert!(after.into_iter().all(is_gone));
     Ok(())
 }
+
+#[tokio::test]
+async fn what_its_own_tool_cannot_do_is_an_error_with_the_reason() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let rabbitmq = RabbitMq::start(dir.path()).await?;
+    assert_eq!(rabbitmq.control(&["eval", "1 + 1."]).await?.trim(), "2");
+    let error = rabbitmq.control(&["purge_queue", "nothing"]).await.expect_err("there is no such queue");
+    assert!(error.to_string().contains("rabbitmqctl purge_queue nothing failed"), "{error}");
+    Ok(())
+}

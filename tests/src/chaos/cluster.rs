@@ -13,7 +13,7 @@ use servers::{Postgres, Program, Proxy, RabbitMq};
 use tokio::{sync::Mutex, time::timeout};
 
 use super::{DISPATCHERS, LEASE, WORKERS, schedule::Server, store::Store};
-use crate::{BUCKET, POOL, repository};
+use crate::{BUCKET, POOL, system::checkpoint};
 
 /// How long a program may take until it is ready, all servers being there.
 const READY_LIMIT: Duration = Duration::from_mins(2);
@@ -190,7 +190,7 @@ fn worker() -> Vec<(&'static str, String)> {
     vec![
         ("DOTMASK_POOL", POOL.into()),
         ("DOTMASK_THREADS", "1".into()),
-        ("DOTMASK_CHECKPOINT", repository().join("models/nano/nano.safetensors").display().to_string()),
+        ("DOTMASK_CHECKPOINT", checkpoint()),
         ("DOTMASK_MASKS", format!("s3://{BUCKET}/masks")),
         ("DOTMASK_LEASE_SECONDS", LEASE.as_secs_f64().to_string()),
         ("DOTMASK_HEARTBEAT_SECONDS", (LEASE / 4).as_secs_f64().to_string()),

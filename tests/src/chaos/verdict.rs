@@ -83,10 +83,14 @@ impl<'a> Case<'a> {
             let is_it = |batch: &&super::facts::Batch| [&batch.name, &batch.idempotency_key].contains(&&Some(name.clone()));
             let batches: Vec<Uuid> = self.facts.batches.iter().filter(is_it).map(|batch| batch.id).collect();
             finding.check(batches == ids[..1], || format!("{name} is {}, and the ledger has {batches:?}", ids[0]));
-            let jobs = self.jobs.range((ids[0], 0)..=(ids[0], i64::MAX)).count();
-            let lines = submission.batch.jobs.len();
-            finding.check(jobs == lines, || format!("{name} has {jobs} jobs of {lines} lines"));
+            let lines: Vec<i64> = self.jobs.range((ids[0], i64::MIN)..=(ids[0], i64::MAX)).map(|((_, line), _)| *line).collect();
+            let submitted = submission.batch.jobs.len() as i64;
+            finding.check(lines == (1..=submitted).collect::<Vec<_>>(), || {
+                format!("{name} has jobs of the lines {lines:?}, submitted were {submitted}")
+            });
         }
+        let (known, submitted) = (self.facts.jobs.len(), self.submissions.iter().map(|submission| submission.batch.jobs.len()).sum());
+        finding.check(known == submitted, || format!("{known} jobs of {submitted} lines"));
         for (submission, planned, job) in self.planned() {
             finding.check(is_the_request(planned, job), || {
                 format!("{} line {} is {}, submitted was {planned:?}", submission.batch.name, job.line, job.request)
@@ -125,7 +129,10 @@ impl<'a> Case<'a> {
         let mut finding = Finding::new("I3", "the accepted result is of the highest epoch that was claimed");
         let jobs: HashMap<Uuid, &Job> = self.facts.jobs.iter().map(|job| (job.id, job)).collect();
         for result in &self.facts.results {
-            let Some(job) = jobs.get(&result.job_id) else { continue };
+            let Some(job) = jobs.get(&result.job_id) else {
+                finding.check(false, || format!("a result of {}, which is no job", result.job_id));
+                continue;
+            };
             let last = self.facts.attempts_of(job).last();
             let is_highest = result.epoch == job.epoch
                 && last.is_some_and(|last| last.epoch == job.epoch && is(last.outcome.as_ref(), "succeeded"));

@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    cli::RunArgs, engine::Engine, errors::Failure, job::Worker, lease::Timing, metrics::Metrics, model::Model, pull::pull,
-    receipt::VERSION,
+    cancellations::cancellations, cli::RunArgs, engine::Engine, errors::Failure, job::Worker, lease::Timing, metrics::Metrics,
+    model::Model, pull::pull, receipt::VERSION, store::StoreState,
 };
 
 /// How long a request for metrics may take when the process ends.
@@ -85,11 +85,13 @@ async fn work(
     let Some(objects) = connect_objects(&config, &health, shutdown).await else { return Ok(()) };
 
     let worker = Arc::new(Worker {
+        cancelled: cancellations(ledger.clone()),
         ledger,
         objects,
         model,
         metrics,
         decoding: Arc::new(Semaphore::new(1)),
+        store: StoreState::new(),
         stop_jobs: CancellationToken::new(),
         name: worker_name(),
         pool: config.pool.clone(),
@@ -116,8 +118,8 @@ async fn connect_ledger(
     health: &Health,
     shutdown: &CancellationToken,
 ) -> Result<Option<Ledger>, Failure> {
-    // Each job may want one for its heartbeat and one for its last word; one more for claims.
-    let connections = 2 * u32::from(config.prefetch) + 1;
+    // Each job may want one for its heartbeat and one for its last word; one more for claims, and one that listens.
+    let connections = 2 * u32::from(config.prefetch) + 2;
     let connect = async || -> Result<Ledger, LedgerError> {
         let ledger = Ledger::connect(&config.database_url, connections).await?;
         ledger.bind_checkpoint(&config.pool, checkpoint_sha256).await?;

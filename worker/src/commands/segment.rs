@@ -56,6 +56,7 @@ pub fn segment(arguments: &SegmentArgs) -> Result<(), Failure> {
         parameters,
         objects: objects.iter().zip(&segmentations).map(|(object, made)| SegmentedObject::new(object, made)).collect(),
         evaluation: None,
+        reused_from: None,
         seconds: StageSeconds { decode: decode_seconds, ..StageSeconds::of_model(&segmentations) },
         job: None,
     };

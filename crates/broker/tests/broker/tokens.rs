@@ -1,64 +1,11 @@
-//! Against a real `RabbitMQ`, which crashes and comes back.
+//! Tokens in, tokens out; also over a crash of the server.
 
 use std::time::Duration;
 
-use broker::{BrokerError, Publisher, Token, Tokens, consume};
-use lapin::{
-    Connection, ConnectionProperties,
-    options::{QueueDeclareOptions, QueueDeleteOptions},
-    types::FieldTable,
-};
-use servers::RabbitMq;
-use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
+use broker::{BrokerError, Publisher};
+use lapin::{Connection, ConnectionProperties, options::QueueDeclareOptions, types::FieldTable};
 
-type Outcome = Result<(), Box<dyn std::error::Error>>;
-
-/// Nothing here takes that long on an idle machine; a test that waits for it has failed.
-const PATIENCE: Duration = Duration::from_mins(1);
-
-async fn rabbitmq() -> Result<(TempDir, RabbitMq), Box<dyn std::error::Error>> {
-    let dir = tempfile::tempdir()?;
-    let rabbitmq = RabbitMq::start(dir.path()).await?;
-    Ok((dir, rabbitmq))
-}
-
-fn consumer(rabbitmq: &RabbitMq, pool: &str, prefetch: u16) -> (Tokens, CancellationToken) {
-    let shutdown = CancellationToken::new();
-    (consume(rabbitmq.url(), pool.into(), prefetch, shutdown.clone()), shutdown)
-}
-
-async fn next(tokens: &mut Tokens) -> Token {
-    tokio::time::timeout(PATIENCE, tokens.next()).await.expect("a token in time").expect("no shutdown")
-}
-
-async fn delete_queue(administrator: &Connection) -> lapin::Result<()> {
-    let channel = administrator.create_channel().await?;
-    channel.queue_delete("dotmask.chest".into(), QueueDeleteOptions::default()).await.map(drop)
-}
-
-/// Starts a server whose queue is on disk: `RabbitMQ` 3 writes a new queue's definition some seconds late.
-async fn rabbitmq_with_lasting_queue() -> Result<(TempDir, RabbitMq, Publisher), Box<dyn std::error::Error>> {
-    let (dir, mut rabbitmq) = rabbitmq().await?;
-    let mut publisher = Publisher::connect(&rabbitmq.url()).await?;
-    publisher.ready("chest").await?;
-    rabbitmq.restart().await?;
-    Ok((dir, rabbitmq, publisher))
-}
-
-/// Repeats until the condition holds: the server's counts follow what happened by a moment.
-async fn eventually(mut holds: impl AsyncFnMut() -> bool) {
-    let wait = async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, wait).await.expect("the condition holds in time");
-}
-
-async fn wait_for_ready(publisher: &mut Publisher, pool: &str, tokens: u32) {
-    eventually(async || publisher.ready(pool).await.is_ok_and(|ready| ready == tokens)).await;
-}
+use crate::support::{Outcome, consumer, delete_queue, eventually, next, rabbitmq, rabbitmq_with_lasting_queue, wait_for_ready};
 
 #[tokio::test]
 async fn tokens_arrive_in_their_own_pool_and_are_used_up() -> Outcome {

@@ -1,0 +1,5 @@
+//! Against a real `RabbitMQ`, which crashes and comes back, and is cut off.
+
+mod faults;
+mod support;
+mod tokens;

@@ -1,0 +1,72 @@
+use std::{fs, path::PathBuf};
+
+use anyhow::Context as _;
+use servers::Program;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::{
+    System,
+    system::{BUCKET, POOL, checkpoint},
+};
+
+/// A quick worker in a process of its own, killed when this is dropped.
+pub struct QuickWorker {
+    /// The process.
+    pub program: Program,
+    address: String,
+    log: PathBuf,
+}
+
+impl QuickWorker {
+    /// Starts one for the pool of all tests, with these flags of `worker run`; the others are as shipped.
+    pub fn start(system: &System, flags: &[&str]) -> anyhow::Result<Self> {
+        Self::start_in(system, &system.stack.environment(), flags)
+    }
+
+    /// The same with servers that are reached in another way.
+    pub fn start_in(system: &System, environment: &[(String, String)], flags: &[&str]) -> anyhow::Result<Self> {
+        let [port] = servers::free_ports();
+        let address = format!("127.0.0.1:{port}");
+        let log = system.log(&format!("quick-worker-{port}"));
+        let (checkpoint, masks) = (checkpoint(), format!("s3://{BUCKET}/masks"));
+        let usual = ["run", "--pool", POOL, "--checkpoint", &checkpoint, "--masks", &masks, "--listen", &address];
+        let program = Program::start("quick-worker", &[&usual, flags].concat(), environment, &log)?;
+        Ok(Self { program, address, log })
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// How many steps it has done; none while it does not answer.
+    pub async fn steps(&self) -> u64 {
+        self.count("dotmask_worker_steps_total").await.unwrap_or(0)
+    }
+
+    /// The value of a series that counts, named as it is in `/metrics`.
+    pub async fn count(&self, series: &str) -> anyhow::Result<u64> {
+        let metrics = self.get("/metrics").await?;
+        let value = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();
+        metrics.lines().find_map(value).with_context(|| format!("no series {series} in:\n{metrics}"))
+    }
+
+    /// An answer, with its head.
+    pub async fn get(&self, path: &str) -> anyhow::Result<String> {
+        let mut connection = TcpStream::connect(&self.address).await?;
+        connection.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await?;
+        Ok(answer)
+    }
+}
+
+/// A line of a manifest: one object on this image, in so many steps.
+pub fn line(key: &str, steps: u32) -> String {
+    format!(
+        r#"{{"image": "s3://{BUCKET}/{key}", "points": [[24, 24, 1], [4, 4, 0]], "id": "{key}", "parameters": {{"steps": {steps}}}}}"#
+    )
+}
