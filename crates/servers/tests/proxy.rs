@@ -191,6 +191,23 @@ async fn connections_are_closed_and_reset_while_new_ones_pass() -> Outcome {
 }
 
 #[tokio::test]
+async fn connections_stall_for_good_while_new_ones_pass() -> Outcome {
+    let (_echo, proxy) = echo_behind_proxy().await?;
+    let mut old = TcpStream::connect(proxy.address()).await?;
+    echoes(&mut old, b"old").await?;
+    proxy.stall_connections();
+    old.write_all(b"lost").await?;
+    assert!(says_nothing(&mut old).await);
+    let mut new = TcpStream::connect(proxy.address()).await?;
+    echoes(&mut new, b"new").await?;
+    proxy.set(Mode::Pass);
+    assert!(says_nothing(&mut old).await);
+    proxy.reset_connections();
+    assert!(is_reset(read(&mut old).await) && is_reset(read(&mut new).await));
+    Ok(())
+}
+
+#[tokio::test]
 async fn answers_are_truncated() -> Outcome {
     let (_echo, proxy) = echo_behind_proxy().await?;
     proxy.set(Mode::Truncate(5));
