@@ -89,7 +89,8 @@ impl<'a> Case<'a> {
                 format!("{name} has jobs of the lines {lines:?}, submitted were {submitted}")
             });
         }
-        let (known, submitted) = (self.facts.jobs.len(), self.submissions.iter().map(|submission| submission.batch.jobs.len()).sum());
+        let (known, submitted): (usize, usize) =
+            (self.facts.jobs.len(), self.submissions.iter().map(|submission| submission.batch.jobs.len()).sum());
         finding.check(known == submitted, || format!("{known} jobs of {submitted} lines"));
         for (submission, planned, job) in self.planned() {
             finding.check(is_the_request(planned, job), || {
