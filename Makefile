@@ -15,10 +15,11 @@ build: setup ## build the binaries into target/debug
 demo: build ## segment real images with the whole system; pictures go to .demo/out, or to OUT=folder
 	@target/debug/demo $(if $(OUT),--out '$(OUT)')
 
-test: build ## unit tests, parity with the official SAM, end to end through real servers, kill -9
+test: build ## unit tests, parity with the official SAM, end to end through real servers, kill -9, a rolling upgrade
 	@cargo nextest --version > /dev/null 2>&1 || cargo install --locked cargo-nextest@$(NEXTEST)
 	cargo test --workspace --doc --quiet
 	cargo nextest run --workspace --no-fail-fast
+	scripts/test-upgrade
 
 chaos: build ## 10,000 jobs while everything is killed, cut off and restarted, and a verdict; SEED=1 JOBS=10000 MINUTES=12
 	@target/debug/chaos $(if $(SEED),--seed '$(SEED)') $(if $(JOBS),--jobs '$(JOBS)') $(if $(MINUTES),--minutes '$(MINUTES)')

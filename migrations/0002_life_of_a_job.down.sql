@@ -1,3 +1,4 @@
+ALTER TABLE attempts DROP COLUMN begun_at;
 DROP TABLE queue_heads;
 DROP TRIGGER transitions ON jobs;
 DROP FUNCTION refuse_what_is_no_transition;

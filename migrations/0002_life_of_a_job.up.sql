@@ -52,3 +52,7 @@ CREATE TABLE queue_heads (
     since timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (pool, priority)
 );
+
+-- When the model began with it: of the jobs that a lost worker held, the last one it began with was the one it computed. Left empty by
+-- workers of the version before.
+ALTER TABLE attempts ADD COLUMN begun_at timestamptz;

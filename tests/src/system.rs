@@ -42,6 +42,31 @@ pub struct WorkerSettings {
     pub prefetch: u16,
 }
 
+/// Whose programs a test starts.
+pub struct Release {
+    /// None where they are built with the test.
+    folder: Option<PathBuf>,
+}
+
+impl Release {
+    /// This version.
+    pub fn this() -> Self {
+        Self { folder: None }
+    }
+
+    /// The version whose programs are in that folder.
+    pub fn in_folder(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: Some(folder.into()) }
+    }
+
+    fn program(&self, name: &'static str) -> anyhow::Result<PathBuf> {
+        match &self.folder {
+            Some(folder) => Ok(folder.join(name)),
+            None => Ok(Program::path(name)?),
+        }
+    }
+}
+
 impl Default for WorkerSettings {
     fn default() -> Self {
         Self { lease: Duration::from_secs(4), prefetch: 2 }
@@ -51,31 +76,53 @@ impl Default for WorkerSettings {
 impl System {
     /// Starts the servers and brings the database up to date.
     pub async fn start() -> anyhow::Result<Self> {
+        let system = Self::start_empty().await?;
+        system.ledger.migrate().await?;
+        Ok(system)
+    }
+
+    /// Starts the servers; the database has no tables yet.
+    pub async fn start_empty() -> anyhow::Result<Self> {
         let dir = TempDir::with_prefix("dotmask-test-")?;
         let stack = Stack::start(dir.path()).await?;
         stack.objects.create_bucket(BUCKET)?;
         let ledger = Ledger::connect(&stack.postgres.url(), 4).await?;
-        ledger.migrate().await?;
         let [port] = servers::free_ports();
         Ok(Self { stack, ledger, dispatcher_address: format!("127.0.0.1:{port}"), dir })
     }
 
     /// Starts `dispatcher serve` and waits until it is ready; a later one gets the same address.
     pub async fn start_dispatcher(&self) -> anyhow::Result<Program> {
-        self.start_dispatcher_with(&[("DOTMASK_REAP_SECONDS", "0.5".into()), ("DOTMASK_RECONCILE_SECONDS", "1".into())]).await
+        let quick = [("DOTMASK_REAP_SECONDS", "0.5".into()), ("DOTMASK_RECONCILE_SECONDS", "1".into())];
+        self.start_dispatcher_of(&Release::this(), &self.dispatcher_address, &quick).await
     }
 
     /// The same with these settings; the others are as shipped.
     pub async fn start_dispatcher_with(&self, settings: &[(&str, String)]) -> anyhow::Result<Program> {
-        let of_all = [("DOTMASK_LISTEN", self.dispatcher_address.clone()), ("DOTMASK_POOLS", POOL.into())];
+        self.start_dispatcher_of(&Release::this(), &self.dispatcher_address, settings).await
+    }
+
+    /// The same of another version, or at another address beside the others.
+    pub async fn start_dispatcher_of(
+        &self,
+        release: &Release,
+        address: &str,
+        settings: &[(&str, String)],
+    ) -> anyhow::Result<Program> {
+        let of_all = [("DOTMASK_LISTEN", address.to_owned()), ("DOTMASK_POOLS", POOL.into())];
         let settings = [&of_all, settings].concat();
-        let mut dispatcher = self.spawn("dispatcher", &["serve"], &settings)?;
-        dispatcher.wait_until_ready(&self.dispatcher_address, PATIENCE).await?;
+        let mut dispatcher = self.spawn(release, "dispatcher", &["serve"], &settings)?;
+        dispatcher.wait_until_ready(address, PATIENCE).await?;
         Ok(dispatcher)
     }
 
     /// Starts `worker run` with the repository's checkpoint. It need not be ready when this returns: work waits for it.
     pub fn start_worker(&self, settings: WorkerSettings) -> anyhow::Result<Program> {
+        self.start_worker_of(&Release::this(), settings)
+    }
+
+    /// The same of another version.
+    pub fn start_worker_of(&self, release: &Release, settings: WorkerSettings) -> anyhow::Result<Program> {
         let settings = [
             ("DOTMASK_POOL", POOL.into()),
             // Tests run side by side, and two libtorches of two threads each slow each other threefold.
@@ -87,7 +134,7 @@ impl System {
             ("DOTMASK_HEARTBEAT_SECONDS", (settings.lease.as_secs_f64() / 4.0).to_string()),
             ("DOTMASK_PREFETCH", settings.prefetch.to_string()),
         ];
-        self.spawn("worker", &["run"], &settings)
+        self.spawn(release, "worker", &["run"], &settings)
     }
 
     /// Puts an image into the bucket.
@@ -95,6 +142,19 @@ impl System {
         let path = self.stack.objects.dir().join(BUCKET).join(key);
         fs::create_dir_all(path.parent().context("a key has a folder")?)?;
         Ok(fs::write(path, bytes)?)
+    }
+
+    /// Runs `dispatcher migrate` of that version.
+    pub fn migrate(&self, release: &Release) -> anyhow::Result<()> {
+        let mut migrate = std::process::Command::new(release.program("dispatcher")?);
+        let output = migrate.arg("migrate").env("DATABASE_URL", self.stack.postgres.url()).output()?;
+        ensure!(output.status.success(), "migrate: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
+    /// Where the dispatcher listens.
+    pub fn dispatcher_address(&self) -> &str {
+        &self.dispatcher_address
     }
 
     /// Runs `dispatcher submit` with these lines and gives its output.
@@ -211,10 +271,16 @@ impl System {
         Ok(tokio::time::timeout(PATIENCE, output).await.context("the client hangs")??)
     }
 
-    fn spawn(&self, name: &'static str, arguments: &[&str], settings: &[(&str, String)]) -> anyhow::Result<Program> {
+    fn spawn(
+        &self,
+        release: &Release,
+        name: &'static str,
+        arguments: &[&str],
+        settings: &[(&str, String)],
+    ) -> anyhow::Result<Program> {
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
         let environment: Vec<_> = self.stack.environment().into_iter().chain(settings).collect();
-        Ok(Program::start(name, arguments, &environment, &self.log(name))?)
+        Ok(Program::start_file(name, &release.program(name)?, arguments, &environment, &self.log(name))?)
     }
 
     pub(crate) fn log(&self, name: &str) -> PathBuf {

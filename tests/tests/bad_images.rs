@@ -89,7 +89,7 @@ async fn an_image_that_takes_two_workers_down_is_set_aside_and_its_neighbours_su
     assert_eq!(crashes, 2, "{}", system.logs());
     let jobs = system.jobs(batch).await?;
     let expected = [JobState::Succeeded, JobState::Quarantined, JobState::Succeeded, JobState::Succeeded];
-    assert_eq!(states(&system, batch).await?, expected);
+    assert_eq!(states(&system, batch).await?, expected, "{}", system.logs());
     let error = jobs[1].error.as_ref().expect("a quarantined job says why");
     assert_eq!(error.class, ErrorClass::Permanent);
     assert!(error.message.contains("two workers were lost while they held this job"), "{}", error.message);

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, bail};
 use ledger::{JobState, JobStatus};
 use servers::{Mode, Proxies};
 use tests::{POOL, QuickWorker, System, check_every_job_has_one_result, check_quick_masks, line, png_of_blobs};
@@ -141,16 +142,22 @@ async fn a_killed_workers_token_comes_back_long_before_its_lease_ends() -> anyho
     steps_begun(&system, &worker).await?;
     // So that no other token is sent.
     dispatcher.kill();
-    let tokens =
-        async || system.stack.rabbitmq.control(&["-q", "list_queues", "name", "messages_ready", "messages_unacknowledged"]).await;
-    let of_pool = async || -> anyhow::Result<String> {
-        let said = tokens().await?;
-        let line = said.lines().find(|line| line.starts_with(&format!("dotmask.{POOL}"))).unwrap_or_default();
-        Ok(line.split_whitespace().skip(1).collect::<Vec<_>>().join(" "))
+    // The reconciler may have sent one that was not needed.
+    let tokens = async || -> anyhow::Result<(u32, u32)> {
+        let columns = ["list_queues", "--no-table-headers", "name", "messages_ready", "messages_unacknowledged"];
+        let said = system.stack.rabbitmq.control(&columns).await?;
+        let queue = format!("dotmask.{POOL}");
+        let line = said.lines().find(|line| line.starts_with(&queue)).with_context(|| format!("no queue {queue}: {said}"))?;
+        let mut numbers = line.split_whitespace().skip(1).map(str::parse);
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(ready)), Some(Ok(held))) => Ok((ready, held)),
+            _ => bail!("no two numbers: {line}"),
+        }
     };
-    system.until("the worker holds the token", async || Ok(of_pool().await? == "0 1")).await?;
+    let (waiting, held) = tokens().await?;
+    assert_eq!(held, 1, "{waiting} tokens wait");
     worker.program.kill();
-    system.until("the token waits again", async || Ok(of_pool().await? == "1 0")).await?;
+    system.until("the token waits again", async || Ok(tokens().await? == (waiting + 1, 0))).await?;
     assert_eq!(job(&system, batch).await?.state, JobState::Running);
     let left: f64 = system.value("SELECT extract(epoch FROM expires_at - now())::float8 FROM leases").await?;
     assert!(left > 60.0, "the lease goes on for {left} s");
@@ -160,12 +167,15 @@ async fn a_killed_workers_token_comes_back_long_before_its_lease_ends() -> anyho
 #[tokio::test(flavor = "multi_thread")]
 async fn no_transaction_is_open_while_the_model_computes() -> anyhow::Result<()> {
     let system = System::start().await?;
-    let _dispatcher = system.start_dispatcher().await?;
+    let dispatcher = system.start_dispatcher().await?;
     let worker = QuickWorker::start(&system, &["--heartbeat-seconds", "0.2"])?;
     submit(&system, LONG).await?;
     steps_begun(&system, &worker).await?;
+    // It has transactions of its own, each ended with its connection.
+    dispatcher.kill();
     let open = "SELECT count(*) FROM pg_stat_activity
         WHERE application_name = 'dotmask' AND (state LIKE 'idle in transaction%' OR xact_start < now() - interval '1 s')";
+    system.until("the dispatcher's connections are gone", async || Ok(system.value::<i64>(open).await? == 0)).await?;
     let begun = worker.steps().await;
     for _ in 0..100 {
         assert_eq!(system.value::<i64>(open).await?, 0);

@@ -35,6 +35,8 @@ pub struct Worker {
     pub metrics: Metrics,
     /// Leave to decode: one image of the largest size at a time takes memory enough.
     pub decoding: Arc<Semaphore>,
+    /// The model's turn.
+    pub computing: Semaphore,
     /// Whether results can be stored.
     pub store: StoreState,
     /// Ids of jobs and batches that were cancelled.

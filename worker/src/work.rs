@@ -1,6 +1,9 @@
 //! The work on one job, which writes nothing to the ledger: fetch, decode, segment or evaluate, encode, upload.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use evaluation::{
@@ -13,6 +16,7 @@ use images::{DecodedImage, ImageLimits};
 use ledger::{Artifact, ClaimedJob, JobResult, Lease, Mask, ReuseKey, Score};
 use request::{Evaluation, EvaluationDots, Object, S3Uri, Task};
 use segmenter::sha256;
+use tokio::{sync::SemaphorePermit, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -24,6 +28,9 @@ use crate::{
     receipt::{Evaluated, ImageFacts, JobIdentity, Receipt, SegmentedObject, StageSeconds, VERSION},
 };
 use objects::ObjectsError;
+
+/// How long the model waits for the note that it begins with a job.
+const NOTE_LIMIT: Duration = Duration::from_secs(1);
 
 /// What came of a job.
 pub struct Worked {
@@ -103,7 +110,10 @@ impl Worker {
             objects: objects.iter().map(|object| object.points.clone()).collect(),
             parameters: job.request.parameters.clone(),
         };
+        let (turn, waited) = timed(self.turn(&job.lease)).await;
         let Answer { made: segmentations, queue_seconds } = self.model.segment(work, stop.clone()).await?;
+        drop(turn);
+        let queue_seconds = waited + queue_seconds;
         self.metrics.record_stage(Stage::Queue, queue_seconds);
         for segmentation in &segmentations {
             self.metrics.record_segmentation(segmentation);
@@ -154,10 +164,11 @@ impl Worker {
             evaluation: evaluation.clone(),
             parameters: job.request.parameters.clone(),
         };
-        let asking = self.model.evaluate(work, stop.clone());
-        let (answer, waited_and_evaluated) = timed(asking).await;
+        let (turn, waited) = timed(self.turn(&job.lease)).await;
+        let (answer, asked) = timed(self.model.evaluate(work, stop.clone())).await;
         let Answer { made: rows, queue_seconds } = answer?;
-        let evaluate = waited_and_evaluated - queue_seconds;
+        drop(turn);
+        let (queue_seconds, evaluate) = (waited + queue_seconds, asked - queue_seconds);
         self.metrics.record_stage(Stage::Queue, queue_seconds);
         self.metrics.record_stage(Stage::Evaluate, evaluate);
 
@@ -171,6 +182,17 @@ impl Worker {
         receipt.evaluation = Some(Evaluated { truth_sha256, label: evaluation.label, seed, points, rows: scores.clone() });
         let file = artifacts::encode_receipt(&receipt).map_err(|error| JobError::Encode { reason: format!("{error:#}") })?;
         Ok(JobResult { artifacts: self.upload(job, vec![file]).await?, masks: Vec::new(), scores, seconds: 0.0 })
+    }
+
+    /// Waits until the model is free, and notes that it begins with this job: if that takes the worker down, it is not held against the
+    /// jobs beside it. The turn is over when what is returned is dropped.
+    async fn turn(&self, lease: &Lease) -> SemaphorePermit<'_> {
+        let turn = self.computing.acquire().await.expect("nobody closes it");
+        // A Postgres that is away does not keep the model from working.
+        if !matches!(timeout(NOTE_LIMIT, self.ledger.begin(lease)).await, Ok(Ok(()))) {
+            tracing::debug!(job.id = %lease.job_id, "it was not noted that the model begins with the job");
+        }
+        turn
     }
 
     /// An object of the store, decoded. One that cannot be decoded is fetched once more: only if it is the same again is it the one that

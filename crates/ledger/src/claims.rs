@@ -51,6 +51,15 @@ impl Ledger {
         }
     }
 
+    /// Notes that the model begins with the job: the one a worker began with last is charged if it takes the worker down.
+    pub async fn begin(&self, lease: &Lease) -> Result<()> {
+        sqlx::query!("UPDATE attempts SET begun_at = now() WHERE job_id = $1 AND epoch = $2", lease.job_id, lease.epoch)
+            .execute(&self.pool)
+            .answer("note that a job is begun")
+            .await?;
+        Ok(())
+    }
+
     /// Extends the lease to `ttl` from now; false when it is lost.
     ///
     /// A lease whose time is over is extended too, as long as the reaper has not taken it away: nobody else has the job.

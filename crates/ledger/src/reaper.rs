@@ -4,9 +4,9 @@ impl Ledger {
     /// Takes every expired lease away: its job is queued again with a token, or quarantined when this is the second worker lost
     /// over it, or failed when that was its last attempt.
     ///
-    /// A worker computes its jobs in the order of their claims, so of those it held the first one is charged with the crash, and
-    /// its neighbours are not. Leases of one worker end seconds apart: one that was taken away before still counts as held with
-    /// those that were claimed meanwhile.
+    /// A worker computes one job at a time: of those it held, the one it began with last ([`Ledger::begin`]) is charged with the crash, or
+    /// the one claimed first where it had begun with none; its neighbours are not. Leases of one worker end seconds apart: one that was
+    /// taken away before still counts as held with those that were claimed meanwhile.
     ///
     /// Any number of reapers may run at once. Both rows of a job are locked without waiting, so that a reaper never stands in the
     /// way of a worker, and a heartbeat that came in meanwhile saves its lease. A server that just came up gives each lease its
@@ -17,18 +17,22 @@ impl Ledger {
             r#"
             WITH expired AS MATERIALIZED (
                 SELECT
-                    jobs.id, attempt, max_attempts,
+                    jobs.id, jobs.attempt, max_attempts,
                     leases.worker,
                     crashes + CASE WHEN EXISTS (
-                        SELECT FROM attempts AS earlier
-                        WHERE earlier.worker = leases.worker
-                            AND earlier.started_at < jobs.started_at
-                            AND (earlier.outcome IS NULL OR earlier.outcome = 'lost' AND earlier.finished_at > jobs.started_at)
+                        SELECT FROM attempts AS other
+                        WHERE other.worker = leases.worker
+                            AND (other.outcome IS NULL OR other.outcome = 'lost' AND other.finished_at > jobs.started_at)
+                            AND CASE
+                                WHEN own.begun_at IS NOT NULL THEN other.begun_at > own.begun_at
+                                ELSE other.begun_at IS NOT NULL OR other.started_at < jobs.started_at
+                            END
                     ) THEN 0 ELSE 1 END AS charged
                 FROM leases
                 JOIN jobs ON jobs.id = leases.job_id AND jobs.epoch = leases.epoch AND jobs.state = 'running'
+                JOIN attempts AS own ON own.job_id = leases.job_id AND own.epoch = leases.epoch
                 WHERE expires_at < now() AND pg_postmaster_start_time() + ttl < now()
-                FOR UPDATE SKIP LOCKED
+                FOR UPDATE OF leases, jobs SKIP LOCKED
             ), judged AS (
                 SELECT
                     id,

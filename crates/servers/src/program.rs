@@ -27,7 +27,18 @@ impl Program {
         environment: &[(String, String)],
         log: &Path,
     ) -> Result<Self, ServerError> {
-        let process = Process::spawn(name, &Self::path(name)?, None, Signal::SIGTERM, log, |command| {
+        Self::start_file(name, &Self::path(name)?, arguments, environment, log)
+    }
+
+    /// The same of the program in that file, from another version of dotmask.
+    pub fn start_file(
+        name: &'static str,
+        file: &Path,
+        arguments: &[&str],
+        environment: &[(String, String)],
+        log: &Path,
+    ) -> Result<Self, ServerError> {
+        let process = Process::spawn(name, file, None, Signal::SIGTERM, log, |command| {
             command.args(arguments);
             clean_environment(command, environment);
         })?;

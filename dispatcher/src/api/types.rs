@@ -27,7 +27,8 @@ pub struct BatchQuery {
     pub priority: i16,
     /// Whether its jobs may take over finished results of the same image, points, parameters and checkpoint from other such batches,
     /// in place of computing them again.
-    #[serde(default)]
+    // Not said where it is not wanted: a dispatcher of the version before does not know it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reuse: bool,
 }
 
@@ -69,7 +70,13 @@ pub struct SubmittedBatch {
     /// How many jobs it has.
     pub jobs: u64,
     /// False where the same submission came before: this is that batch, and nothing was added.
+    // A dispatcher of the version before does not say it, and knows no other.
+    #[serde(default = "yes")]
     pub is_new: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// How many jobs of a batch are in each state.

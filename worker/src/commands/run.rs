@@ -91,6 +91,7 @@ async fn work(
         model,
         metrics,
         decoding: Arc::new(Semaphore::new(1)),
+        computing: Semaphore::new(1),
         store: StoreState::new(),
         stop_jobs: CancellationToken::new(),
         name: worker_name(),

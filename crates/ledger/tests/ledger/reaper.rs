@@ -1,7 +1,7 @@
 //! What becomes of the jobs of lost workers.
 
 use crate::fixture::{Fixture, LONG, result};
-use ledger::{ErrorClass, Finalised, JobFailure, JobState, MAX_ATTEMPTS};
+use ledger::{ClaimedJob, ErrorClass, Finalised, JobFailure, JobState, MAX_ATTEMPTS};
 use uuid::Uuid;
 
 #[tokio::test]
@@ -176,6 +176,26 @@ async fn charges_a_crash_to_the_job_that_was_computed_and_not_to_its_neighbour()
     fixture.expire_leases().await;
     ledger.reap().await.unwrap();
     assert_eq!(fixture.count("SELECT sum(crashes) FROM jobs WHERE state = 'queued'").await, 1);
+}
+
+#[tokio::test]
+async fn charges_the_job_that_was_begun_last_whatever_was_claimed_first() {
+    let fixture = Fixture::start().await;
+    let ledger = &fixture.ledger;
+    fixture.submit(3).await;
+    let [uploading, computed, waiting] = [fixture.claim().await, fixture.claim().await, fixture.claim().await];
+    ledger.begin(&uploading.lease).await.unwrap();
+    ledger.begin(&computed.lease).await.unwrap();
+    let crashes = async |job: &ClaimedJob| -> i32 {
+        let statement = "SELECT crashes FROM jobs WHERE id = $1";
+        sqlx::query_scalar(statement).bind(job.lease.job_id).fetch_one(&fixture.sql).await.unwrap()
+    };
+    // In passes of their own, as leases end.
+    for (job, charged) in [(&uploading, 0), (&computed, 1), (&waiting, 0)] {
+        expire_lease(&fixture, job.lease.job_id).await;
+        assert_eq!(ledger.reap().await.unwrap().len(), 1);
+        assert_eq!(crashes(job).await, charged);
+    }
 }
 
 async fn expire_lease(fixture: &Fixture, job: Uuid) {

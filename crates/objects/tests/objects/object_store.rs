@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use objects::{ObjectsConfig, ObjectsError};
+use servers::ObjectStore;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
 };
 
 use crate::support::{Outcome, PLENTY, client, config, read_head, store, uri};
