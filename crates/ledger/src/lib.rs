@@ -35,6 +35,7 @@ mod retrying;
 mod reuse;
 mod submit;
 mod time;
+mod upload;
 
 use std::{io, sync::LazyLock, time::Duration};
 
