@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test clean
+.PHONY: help setup build demo test chaos clean
 
 NEXTEST := 0.9.143
 
@@ -21,6 +21,9 @@ test: build ## unit tests, parity with the official SAM, end to end through real
 	cargo nextest run --workspace --no-fail-fast
 	scripts/test-upgrade
 
+chaos: build ## 10,000 jobs while everything is killed, cut off and restarted, and a verdict; SEED=1 JOBS=10000 MINUTES=12
+	@target/debug/chaos $(if $(SEED),--seed '$(SEED)') $(if $(JOBS),--jobs '$(JOBS)') $(if $(MINUTES),--minutes '$(MINUTES)')
+
 clean: ## remove what builds and demos made; the installed things stay
 	cargo clean
-	rm -rf .demo .setup.log
+	rm -rf .chaos .demo .setup.log

@@ -1,6 +1,7 @@
 //! dotmask as its users run it: private servers, and the binaries as processes that can be killed. What came of a batch is judged
 //! by reading Postgres and the object store alone.
 
+pub mod chaos;
 mod images;
 pub mod quick;
 mod quick_worker;

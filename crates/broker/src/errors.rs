@@ -62,7 +62,10 @@ pub enum BrokerError {
         address: String,
     },
     /// The server did not answer in time.
-    #[error("RabbitMQ at {address} did not answer within {seconds} s")]
+    #[error(
+        "RabbitMQ at {address} did not answer within {seconds} s; if one queue stays silent while others work, delete it: it holds \
+         no jobs, and is filled again"
+    )]
     TimedOut {
         /// The server, as host:port.
         address: String,

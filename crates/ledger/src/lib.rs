@@ -35,8 +35,9 @@ mod retrying;
 mod reuse;
 mod submit;
 mod time;
+mod upload;
 
-use std::{sync::LazyLock, time::Duration};
+use std::{io, sync::LazyLock, time::Duration};
 
 pub use batch::{AgedJobs, BatchStatus, Counts, NewBatch, PoolBacklog, PoolStatus, SubmittedBatch};
 pub use cancelling::Cancellations;
@@ -96,8 +97,11 @@ impl Ledger {
             .map_err(|_| LedgerError::NoAnswer { server: server(), seconds: CONNECT_TIMEOUT.as_secs() })?
             .map_err(|source| LedgerError::Unreachable { server: server(), source })?;
         first.close().await.map_err(|source| LedgerError::Unreachable { server: server(), source })?;
-        let pool =
-            PgPoolOptions::new().max_connections(max_connections).acquire_timeout(CONNECT_TIMEOUT).connect_lazy_with(options);
+        let pool = PgPoolOptions::new()
+            .max_connections(max_connections)
+            .acquire_timeout(CONNECT_TIMEOUT)
+            .after_release(|connection, _| Box::pin(still_answers(connection)))
+            .connect_lazy_with(options);
         Ok(Self { pool })
     }
 
@@ -128,4 +132,12 @@ impl Ledger {
         sqlx::query("SET statement_timeout = 0").execute(&mut connection).answer(doing).await?;
         Ok(connection)
     }
+}
+
+/// Whether a connection that comes back to the pool is good for another call; an error closes it. The pool asks too, and waits for
+/// the answer without a limit: with a server that is gone without a word, that would keep the connection's place for as long
+/// as the system sends its packets again, a quarter of an hour.
+async fn still_answers(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    let answer = tokio::time::timeout(CONNECT_TIMEOUT, connection.ping()).await;
+    answer.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into())).map(|()| true)
 }

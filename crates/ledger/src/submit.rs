@@ -2,11 +2,11 @@ use std::collections::BTreeMap;
 
 use request::SegmentationRequest;
 use sha2::{Digest as _, Sha256};
-use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
 use crate::{
     Ledger, LedgerError, MAX_ATTEMPTS, NewBatch, Result, SubmittedBatch, copy, errors::Answer as _, pools::is_pool_name,
+    upload::Upload,
 };
 
 /// How much is gathered before it is sent: the writer needs this much memory, and one line more.
@@ -16,7 +16,7 @@ const FLUSH_BYTES: usize = 64 * 1_024;
 #[derive(Debug)]
 pub struct BatchWriter {
     ledger: Ledger,
-    transaction: Transaction<'static, Postgres>,
+    transaction: Upload,
     id: Uuid,
     name: Option<String>,
     pool: String,
@@ -41,7 +41,7 @@ impl Ledger {
     /// Begins a batch in a transaction of its own. Nothing is visible before the commit; dropping the writer rolls back.
     pub async fn begin_batch(&self, batch: NewBatch) -> Result<BatchWriter> {
         let doing = "begin a batch";
-        let transaction = self.pool.begin().answer(doing).await?;
+        let transaction = Upload::begin(&self.pool).answer(doing).await?;
         let NewBatch { name, pool, priority, idempotency_key, reuse } = batch;
         let mut content = Sha256::new();
         content.update(format!("priority {priority}, reuse {reuse}\n"));

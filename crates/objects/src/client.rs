@@ -24,6 +24,7 @@ const MAX_RESERVED: u64 = 64 << 20;
 pub struct Objects {
     client: Client,
     body_timeout: Duration,
+    operation_timeout: Duration,
 }
 
 impl Objects {
@@ -45,32 +46,44 @@ impl Objects {
         if let Some(endpoint) = &config.endpoint {
             loader = loader.endpoint_url(endpoint);
         }
-        // Not every store knows the newer checksums; `put` sends one that stores ignore where they do not know it.
+        // Not every store knows the newer checksums: what is written says its SHA-256 alone, which others ignore. What is read is
+        // compared with the one that the store tells, if it does.
         let store = Builder::from(&loader.load().await)
             .force_path_style(config.path_style)
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenSupported)
             .build();
-        Self { client: Client::from_conf(store), body_timeout: config.attempt_timeout }
+        Self {
+            client: Client::from_conf(store),
+            body_timeout: config.attempt_timeout,
+            operation_timeout: config.operation_timeout,
+        }
     }
 
     /// Reads a whole object of at most `limit_bytes` bytes.
     pub async fn get(&self, uri: &S3Uri, limit_bytes: u64) -> Result<Bytes, ObjectsError> {
         check_key(uri)?;
-        let request = self.client.get_object().bucket(uri.bucket()).key(uri.key());
-        let object = request.send().await.map_err(|error| ObjectsError::object(uri, error))?;
-        let announced = object.content_length().and_then(|length| u64::try_from(length).ok()).unwrap_or(0);
-        if announced > limit_bytes {
-            return Err(too_large(uri, limit_bytes));
+        let whole = self.get_whole(uri, limit_bytes);
+        let limit = self.operation_timeout;
+        tokio::time::timeout(limit, whole).await.unwrap_or_else(|_| Err(not_read_within(uri, limit)))
+    }
+
+    /// The client's own limits and retries end with an answer's head, so what breaks off after it is asked for again here.
+    async fn get_whole(&self, uri: &S3Uri, limit_bytes: u64) -> Result<Bytes, ObjectsError> {
+        let mut attempt = 1;
+        loop {
+            let request = self.client.get_object().bucket(uri.bucket()).key(uri.key());
+            let object = request.send().await.map_err(|error| ObjectsError::object(uri, error))?;
+            let announced = object.content_length().and_then(|length| u64::try_from(length).ok()).unwrap_or(0);
+            if announced > limit_bytes {
+                return Err(too_large(uri, limit_bytes));
+            }
+            let body = tokio::time::timeout(self.body_timeout, read(uri, object.body, announced, limit_bytes));
+            match body.await.unwrap_or_else(|_| Err(not_read_within(uri, self.body_timeout))) {
+                Err(error) if error.is_transient() && attempt < ATTEMPTS => attempt += 1,
+                outcome => return outcome,
+            }
         }
-        // The client's own limits end with the answer's head.
-        let body = read(uri, object.body, announced, limit_bytes);
-        tokio::time::timeout(self.body_timeout, body).await.unwrap_or_else(|_| {
-            Err(ObjectsError::Unavailable {
-                place: uri.to_string(),
-                reason: format!("the object was not read within {} s", self.body_timeout.as_secs()),
-            })
-        })
     }
 
     /// Writes a whole object, replacing what was there. Its SHA-256 goes with it, so that a store that knows of it refuses a body that was
@@ -119,6 +132,10 @@ async fn read(uri: &S3Uri, mut body: ByteStream, announced: u64, limit: u64) -> 
         bytes.extend_from_slice(&part);
     }
     Ok(bytes.freeze())
+}
+
+fn not_read_within(uri: &S3Uri, limit: Duration) -> ObjectsError {
+    ObjectsError::Unavailable { place: uri.to_string(), reason: format!("the object was not read within {limit:?}") }
 }
 
 fn too_large(uri: &S3Uri, limit: u64) -> ObjectsError {

@@ -13,7 +13,7 @@ pub struct ObjectsConfig {
     pub connect_timeout: Duration,
     /// How long the store may stay silent within a request.
     pub read_timeout: Duration,
-    /// How long one attempt at a request may take, body included.
+    /// How long one attempt at a request may take; reading an object's body may take as long again.
     pub attempt_timeout: Duration,
     /// How long a request may take with its retries and the waits between them.
     pub operation_timeout: Duration,

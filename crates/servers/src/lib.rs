@@ -3,6 +3,7 @@
 //! however it ends. A [`Proxy`] in front of a server throws the faults of a network.
 
 mod errors;
+mod garage;
 mod object_store;
 mod ports;
 mod postgres;
@@ -14,6 +15,7 @@ mod secret;
 mod stack;
 
 pub use errors::ServerError;
+pub use garage::Garage;
 pub use object_store::ObjectStore;
 pub use ports::free_ports;
 pub use postgres::Postgres;

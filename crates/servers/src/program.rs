@@ -65,7 +65,7 @@ impl Program {
 
     /// Waits until it says at `address` that it is ready; an error, with the end of its log, if it ends before.
     pub async fn wait_until_ready(&mut self, address: &str, limit: Duration) -> Result<(), ServerError> {
-        self.0.wait_until_ready(limit, async || is_ready(address).await.unwrap_or(false)).await
+        self.0.wait_until_ready(limit, async || answers_ok(address, "/readyz").await.unwrap_or(false)).await
     }
 
     /// Waits for its end, which nobody asked for; the error shows the end of its log.
@@ -110,9 +110,10 @@ fn clean_environment(command: &mut Command, environment: &[(String, String)]) {
     command.env("NO_PROXY", "127.0.0.1").envs(environment.iter().map(|(name, value)| (name, value)));
 }
 
-async fn is_ready(address: &str) -> io::Result<bool> {
+/// Whether an HTTP server answers with 200.
+pub(crate) async fn answers_ok(address: &str, path: &str) -> io::Result<bool> {
     let mut connection = TcpStream::connect(address).await?;
-    connection.write_all(b"GET /readyz HTTP/1.0\r\n\r\n").await?;
+    connection.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
     let mut answer = String::new();
     connection.read_to_string(&mut answer).await?;
     Ok(answer.lines().next().is_some_and(|status| status.contains(" 200 ")))

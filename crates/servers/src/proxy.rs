@@ -67,10 +67,23 @@ pub struct Proxy {
 #[derive(Debug, Clone, Copy)]
 struct Order {
     mode: Mode,
-    /// Grows whenever the connections that are open have to end.
+    /// Grows with every order to those connections alone that are open; each knows the generation it was born into.
     generation: u64,
+    /// Older connections have to end.
+    ended_before: u64,
     /// How they end: with a reset, or as a server closes them.
     by_reset: bool,
+    /// Older connections forward nothing, whatever the mode.
+    stalled_before: u64,
+}
+
+impl Order {
+    /// To the connections that are open to end.
+    fn end(&mut self, by_reset: bool) {
+        self.generation += 1;
+        self.ended_before = self.generation;
+        self.by_reset = by_reset;
+    }
 }
 
 impl Proxy {
@@ -84,7 +97,8 @@ impl Proxy {
             let _within = runtime.enter();
             TcpListener::from_std(listener)?
         };
-        let (orders, order) = watch::channel(Order { mode: Mode::Pass, generation: 0, by_reset: false });
+        let (orders, order) =
+            watch::channel(Order { mode: Mode::Pass, generation: 0, ended_before: 0, by_reset: false, stalled_before: 0 });
         let accepted = Arc::new(AtomicU64::new(0));
         runtime.spawn(serve(listener, target, order, accepted.clone()));
         Ok(Self { address, orders, accepted, runtime: Some(runtime) })
@@ -100,32 +114,33 @@ impl Proxy {
         self.orders.send_modify(|order| {
             order.mode = mode;
             if mode.ends_connections() {
-                order.generation += 1;
-                order.by_reset = mode == Mode::Reset;
+                order.end(mode == Mode::Reset);
             }
         });
     }
 
     /// Closes the connections that are open, whatever the mode.
     pub fn close_connections(&self) {
-        self.end_connections(false);
+        self.orders.send_modify(|order| order.end(false));
     }
 
     /// Resets the connections that are open, whatever the mode.
     pub fn reset_connections(&self) {
-        self.end_connections(true);
+        self.orders.send_modify(|order| order.end(true));
+    }
+
+    /// Has the connections that are open forward nothing any more, whatever the mode, until they are closed or reset: their server
+    /// is gone without a word, and another one answers at its address.
+    pub fn stall_connections(&self) {
+        self.orders.send_modify(|order| {
+            order.generation += 1;
+            order.stalled_before = order.generation;
+        });
     }
 
     /// How many connections were made to it since it began, also those that got nothing.
     pub fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
-    }
-
-    fn end_connections(&self, by_reset: bool) {
-        self.orders.send_modify(|order| {
-            order.generation += 1;
-            order.by_reset = by_reset;
-        });
     }
 }
 
@@ -156,7 +171,7 @@ async fn carry(mut client: TcpStream, target: SocketAddr, order: watch::Receiver
     let mut server = None;
     let by_reset = tokio::select! {
         by_reset = ended(order.clone(), generation) => by_reset,
-        outcome = tunnel::run(&mut client, &mut server, target, order) => outcome.is_err(),
+        outcome = tunnel::run(&mut client, &mut server, target, tunnel::Gate { order, generation }) => outcome.is_err(),
     };
     if by_reset {
         for connection in std::iter::once(&client).chain(&server) {
@@ -170,5 +185,5 @@ async fn carry(mut client: TcpStream, target: SocketAddr, order: watch::Receiver
 /// Waits until the connections of that generation have to end, and says whether by a reset.
 async fn ended(mut order: watch::Receiver<Order>, generation: u64) -> bool {
     // The proxy is gone where it fails, and with it this task.
-    order.wait_for(|order| order.generation > generation).await.is_ok_and(|order| order.by_reset)
+    order.wait_for(|order| generation < order.ended_before).await.is_ok_and(|order| order.by_reset)
 }

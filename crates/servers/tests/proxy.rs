@@ -60,6 +60,11 @@ async fn read(connection: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// What a new connection gets unasked. It may be reset before it is known to be made.
+async fn knock(proxy: &Proxy) -> std::io::Result<Vec<u8>> {
+    read(&mut TcpStream::connect(proxy.address()).await?).await
+}
+
 async fn says_nothing(connection: &mut TcpStream) -> bool {
     let mut byte = [0];
     tokio::time::timeout(SILENCE, connection.read(&mut byte)).await.is_err()
@@ -142,7 +147,7 @@ async fn a_cut_closes_present_and_new_connections_and_is_over_when_told() -> Out
     echoes(&mut present, b"before").await?;
     proxy.set(Mode::Cut);
     assert_eq!(read(&mut present).await?, b"");
-    assert_eq!(read(&mut TcpStream::connect(proxy.address()).await?).await?, b"");
+    assert_eq!(knock(&proxy).await?, b"");
     proxy.set(Mode::Pass);
     echoes(&mut TcpStream::connect(proxy.address()).await?, b"after").await?;
     assert_eq!(proxy.accepted(), 3);
@@ -169,9 +174,7 @@ async fn a_reset_is_one_for_present_and_new_connections() -> Outcome {
     echoes(&mut present, b"before").await?;
     proxy.set(Mode::Reset);
     assert!(is_reset(read(&mut present).await));
-    // Reset before or after its first bytes.
-    let mut new = TcpStream::connect(proxy.address()).await?;
-    assert!(is_reset(read(&mut new).await));
+    assert!(is_reset(knock(&proxy).await));
     Ok(())
 }
 
@@ -187,6 +190,23 @@ async fn connections_are_closed_and_reset_while_new_ones_pass() -> Outcome {
     proxy.reset_connections();
     assert!(is_reset(read(&mut second).await));
     echoes(&mut TcpStream::connect(proxy.address()).await?, b"third").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn connections_stall_for_good_while_new_ones_pass() -> Outcome {
+    let (_echo, proxy) = echo_behind_proxy().await?;
+    let mut old = TcpStream::connect(proxy.address()).await?;
+    echoes(&mut old, b"old").await?;
+    proxy.stall_connections();
+    old.write_all(b"lost").await?;
+    assert!(says_nothing(&mut old).await);
+    let mut new = TcpStream::connect(proxy.address()).await?;
+    echoes(&mut new, b"new").await?;
+    proxy.set(Mode::Pass);
+    assert!(says_nothing(&mut old).await);
+    proxy.reset_connections();
+    assert!(is_reset(read(&mut old).await) && is_reset(read(&mut new).await));
     Ok(())
 }
 
@@ -222,7 +242,7 @@ async fn a_server_that_is_away_is_a_reset_and_passes_again_when_it_is_back() -> 
     let address = target.local_addr()?;
     drop(target);
     let proxy = Proxy::start(address)?;
-    assert!(is_reset(read(&mut TcpStream::connect(proxy.address()).await?).await));
+    assert!(is_reset(knock(&proxy).await));
 
     let server = TcpListener::bind(address).await?;
     let mut connection = TcpStream::connect(proxy.address()).await?;

@@ -1,7 +1,9 @@
 //! Tokens on their way to the workers.
 
+use std::time::{Duration, Instant};
+
 use broker::Publisher;
-use servers::RabbitMq;
+use servers::{Mode, Proxy, RabbitMq};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{System, manifest, wait_for};
@@ -67,4 +69,57 @@ async fn a_batch_taken_in_during_an_outage_of_the_broker_gets_its_tokens_afterwa
     })
     .await;
     assert!(!dispatcher.log().contains("panicked"), "{}", dispatcher.log());
+}
+
+async fn tokens_in_outbox(system: &System) -> i64 {
+    system.ledger.backlog().await.unwrap().iter().map(|pool| pool.outbox_tokens).sum()
+}
+
+#[tokio::test]
+async fn tokens_stay_in_the_outbox_until_the_broker_has_confirmed_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let rabbitmq = RabbitMq::start(&dir.path().join("rabbitmq")).await.unwrap();
+    let proxy = Proxy::start(rabbitmq.address()).unwrap();
+    // The reconciler would send tokens too, so it comes late. Two seconds of silence are the end of a connection.
+    let url = format!("{}?heartbeat=1", rabbitmq.url_via(proxy.address()));
+    let system = System::start_with(&url, &["--reconcile-seconds", "600"]).await;
+    system.dispatcher.until("/readyz", 200).await;
+    system.dispatcher.post("/v1/batches?pool=gpu", manifest(3)).await.id();
+    wait_for_tokens(&rabbitmq.url(), "gpu", 3).await;
+
+    proxy.set(Mode::StallAnswers);
+    system.dispatcher.post("/v1/batches?pool=gpu", manifest(5)).await.id();
+    wait_for_tokens(&rabbitmq.url(), "gpu", 8).await;
+    system.dispatcher.logged("failed, trying again until it works").await;
+    assert_eq!(tokens_in_outbox(&system).await, 5, "stored by the broker, and not confirmed");
+
+    proxy.set(Mode::Pass);
+    wait_for("an empty outbox", async || match tokens_in_outbox(&system).await {
+        0 => Ok(()),
+        tokens => Err(format!("{tokens} tokens")),
+    })
+    .await;
+    wait_for_tokens(&rabbitmq.url(), "gpu", 13).await;
+}
+
+#[tokio::test]
+async fn the_relay_tries_ever_later_while_the_broker_is_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let rabbitmq = RabbitMq::start(&dir.path().join("rabbitmq")).await.unwrap();
+    let proxy = Proxy::start(rabbitmq.address()).unwrap();
+    let system = System::start_with(&rabbitmq.url_via(proxy.address()), &["--reconcile-seconds", "600"]).await;
+    system.dispatcher.until("/readyz", 200).await;
+    proxy.set(Mode::Cut);
+    system.dispatcher.post("/v1/batches?pool=gpu", manifest(5)).await.id();
+    let (begin, before) = (Instant::now(), proxy.accepted());
+    wait_for("six attempts", async || match proxy.accepted() - before {
+        attempts if attempts < 6 => Err(format!("{attempts} attempts")),
+        _ => Ok(()),
+    })
+    .await;
+    // The waits are at least half of 0.2, 0.4, 0.8 and 1.6 s: the first attempt may have found a lost connection, the second was made
+    // for the batch.
+    assert!(begin.elapsed() >= Duration::from_millis(1_500), "six attempts within {:?}", begin.elapsed());
+    proxy.set(Mode::Pass);
+    wait_for_tokens(&rabbitmq.url(), "gpu", 5).await;
 }

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod common;
 mod evaluate;
+mod outages;
 mod run;
 mod run_tasks;
 mod segment;

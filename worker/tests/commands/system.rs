@@ -14,7 +14,7 @@ use nix::{
     unistd::Pid,
 };
 use request::{Evaluation, EvaluationDots, Method, Object, Parameters, S3Uri, SegmentationRequest, Task, View};
-use servers::Stack;
+use servers::{Proxies, Stack};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -151,6 +151,11 @@ impl RunningWorker {
     /// Works for the pool `test`.
     pub fn start(system: &System, arguments: &[&str]) -> Self {
         Self::spawn(&system.stack.environment(), arguments)
+    }
+
+    /// Works for the pool `test`, and reaches the servers through these proxies.
+    pub fn start_via(system: &System, proxies: &Proxies) -> Self {
+        Self::spawn(&system.stack.environment_via(proxies), &[])
     }
 
     /// Told to use servers that are not there.

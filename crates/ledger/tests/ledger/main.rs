@@ -4,6 +4,7 @@
 mod ageing;
 mod claims;
 mod connection;
+mod faults;
 mod fixture;
 mod life;
 mod outbox;

@@ -1,5 +1,7 @@
 //! Batches on their way in, and reading them back.
 
+use std::{future::poll_fn, pin::pin, task::Poll};
+
 use crate::fixture::{Fixture, gpu, request};
 use ledger::{Counts, LedgerError, NewBatch, SubmittedBatch};
 use request::{Object, SegmentationRequest, Task};
@@ -25,6 +27,56 @@ async fn nothing_is_visible_before_the_commit_and_nothing_is_left_of_a_dropped_b
     let counted = fixture.count("SELECT (SELECT count(*) FROM jobs) + (SELECT count(*) FROM batches)").await;
     assert_eq!(counted, 2_001);
     assert_eq!(fixture.count("SELECT sum(tokens) FROM outbox").await, 2_000);
+}
+
+/// Polls it so many times, and then drops it.
+async fn interrupted<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
+    let (mut future, mut left) = (pin!(future), polls);
+    poll_fn(|context| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        future.as_mut().poll(context).map(Some)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_upload_that_is_interrupted_anywhere_leaves_every_connection_good() {
+    let fixture = Fixture::start().await;
+    let ledger = &fixture.ledger;
+    let upload = async || {
+        let mut writer = ledger.begin_batch(gpu()).await.unwrap();
+        // A COPY before the commit, and one in it.
+        for line in 1..=400 {
+            writer.push(line, &request(line)).await.unwrap();
+        }
+        writer.commit().await.unwrap()
+    };
+    // Where an upload stands at a poll is for the server's speed to say: several rounds meet every place.
+    for _ in 0..5 {
+        for polls in 1.. {
+            let uploaded = interrupted(polls, upload()).await;
+            // A connection that is an answer behind says something else.
+            for _ in 0..3 {
+                let pools = ledger.pools().await.unwrap();
+                assert_eq!(
+                    pools.iter().map(|pool| pool.name.as_str()).collect::<Vec<_>>(),
+                    ["cpu", "gpu"],
+                    "after {polls} polls"
+                );
+                // Who is interrupted while it commits may have committed.
+                let due = ledger.due_by_pool().await.unwrap();
+                assert!(due.iter().all(|(pool, jobs)| pool == "gpu" && jobs % 400 == 0), "after {polls} polls: {due:?}");
+            }
+            if uploaded.is_some() {
+                assert!(polls > 10, "it was interrupted {polls} times only");
+                break;
+            }
+        }
+    }
+    assert_eq!(fixture.count("SELECT count(*) % 400 FROM jobs").await, 0);
 }
 
 #[tokio::test]

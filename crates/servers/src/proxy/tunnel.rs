@@ -19,13 +19,25 @@ enum Direction {
     Answers,
 }
 
-impl Mode {
-    fn lets_pass(self, direction: Direction) -> bool {
-        match self {
-            Self::Stall => false,
-            Self::StallAnswers => direction == Direction::Requests,
+/// What lets one connection's bytes pass or not.
+#[derive(Clone)]
+pub(super) struct Gate {
+    pub(super) order: watch::Receiver<Order>,
+    pub(super) generation: u64,
+}
+
+impl Gate {
+    /// Waits until this direction may pass, and says in which mode.
+    async fn passes(&mut self, direction: Direction) -> io::Result<Mode> {
+        let generation = self.generation;
+        let lets_pass = |order: &Order| match order.mode {
+            _ if generation < order.stalled_before => false,
+            Mode::Stall => false,
+            Mode::StallAnswers => direction == Direction::Requests,
             _ => true,
-        }
+        };
+        let order = self.order.wait_for(lets_pass).await;
+        order.map(|order| order.mode).map_err(|_| io::ErrorKind::ConnectionAborted.into())
     }
 }
 
@@ -35,10 +47,10 @@ pub(super) async fn run(
     client: &mut TcpStream,
     server: &mut Option<TcpStream>,
     target: SocketAddr,
-    mut order: watch::Receiver<Order>,
+    mut gate: Gate,
 ) -> io::Result<()> {
     client.set_nodelay(true)?;
-    let mode = passing(&mut order, Direction::Requests).await?;
+    let mode = gate.passes(Direction::Requests).await?;
     match mode {
         Mode::Cut => return Ok(()),
         Mode::Reset => return Err(io::ErrorKind::ConnectionReset.into()),
@@ -51,8 +63,8 @@ pub(super) async fn run(
     let most = if let Mode::Truncate(most) = mode { most as u64 } else { u64::MAX };
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
-    let requests = forward(from_client, to_server, Direction::Requests, order.clone());
-    let answers = forward(from_server.take(most), to_client, Direction::Answers, order);
+    let requests = forward(from_client, to_server, Direction::Requests, gate.clone());
+    let answers = forward(from_server.take(most), to_client, Direction::Answers, gate);
     tokio::try_join!(requests, answers).map(drop)
 }
 
@@ -60,27 +72,21 @@ async fn forward(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     direction: Direction,
-    mut order: watch::Receiver<Order>,
+    mut gate: Gate,
 ) -> io::Result<()> {
     let mut piece = vec![0; PIECE];
     loop {
         let length = from.read(&mut piece).await?;
-        if let Mode::Delay(delay) = passing(&mut order, direction).await? {
+        if let Mode::Delay(delay) = gate.passes(direction).await? {
             tokio::time::sleep(delay).await;
             // It may hold back what it let pass before.
-            passing(&mut order, direction).await?;
+            gate.passes(direction).await?;
         }
         if length == 0 {
             return to.shutdown().await;
         }
         to.write_all(&piece[..length]).await?;
     }
-}
-
-/// Waits until the mode lets this direction pass, and says which mode it is.
-async fn passing(order: &mut watch::Receiver<Order>, direction: Direction) -> io::Result<Mode> {
-    let order = order.wait_for(|order| order.mode.lets_pass(direction)).await;
-    order.map(|order| order.mode).map_err(|_| io::ErrorKind::ConnectionAborted.into())
 }
 
 /// Answers when the client has begun its request: none would take the answer for its own before. Then waits for the client to

@@ -1,47 +1,16 @@
-//! Against a real object store. Each test is a process of its own under nextest, and the environment holds its credentials.
+//! What a store is asked for, and what it answers.
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use objects::{Objects, ObjectsConfig, ObjectsError};
-use request::S3Uri;
+use objects::{ObjectsConfig, ObjectsError};
 use servers::ObjectStore;
-use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
 };
 
-type Outcome = Result<(), Box<dyn std::error::Error>>;
-
-const PLENTY: u64 = 1 << 20;
-
-fn uri(text: &str) -> S3Uri {
-    text.parse().expect("valid")
-}
-
-fn config(endpoint: String) -> ObjectsConfig {
-    ObjectsConfig { endpoint: Some(endpoint), path_style: true, ..ObjectsConfig::default() }
-}
-
-/// A client with these credentials. The chain's first place is the environment.
-async fn client(config: &ObjectsConfig, access_key: &str, secret_key: &str) -> Objects {
-    #[expect(unsafe_code, reason = "the environment is where credentials come from, and no other thread reads it yet")]
-    // SAFETY: the test's own thread is the only one that reads or writes the environment.
-    unsafe {
-        std::env::set_var("AWS_ACCESS_KEY_ID", access_key);
-        std::env::set_var("AWS_SECRET_ACCESS_KEY", secret_key);
-    }
-    Objects::connect(config).await
-}
-
-async fn store() -> Result<(TempDir, ObjectStore, Objects), Box<dyn std::error::Error>> {
-    let dir = tempfile::tempdir()?;
-    let store = ObjectStore::start(dir.path()).await?;
-    store.create_bucket("scans")?;
-    let objects = client(&config(store.endpoint()), store.access_key(), store.secret_key()).await;
-    Ok((dir, store, objects))
-}
+use crate::support::{Outcome, PLENTY, client, config, read_head, store, uri};
 
 #[tokio::test]
 async fn reads_back_what_was_written_under_any_key() -> Outcome {
@@ -194,15 +163,6 @@ async fn takes_an_object_of_the_limit_and_refuses_a_byte_more() -> Outcome {
     let error = objects.get(&uri, 99_999).await.expect_err("too large");
     assert!(matches!(error, ObjectsError::TooLarge { limit: 99_999, .. }) && !error.is_transient(), "{error}");
     Ok(())
-}
-
-/// Reads a request without a body.
-async fn read_head(connection: &mut TcpStream) -> std::io::Result<String> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(connection.read_u8().await?);
-    }
-    Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
 #[tokio::test]

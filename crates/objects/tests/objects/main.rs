@@ -1,0 +1,5 @@
+//! Against a real object store. Each test is a process of its own under nextest, and the environment holds its credentials.
+
+mod faults;
+mod object_store;
+mod support;

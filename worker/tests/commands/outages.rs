@@ -1,0 +1,65 @@
+//! Servers that are away while a worker works.
+
+use std::fs;
+
+use broker::Publisher;
+use ledger::JobState;
+use servers::{Mode, Proxies};
+
+use crate::{
+    common::draw_cells,
+    system::{RunningWorker, System, until},
+};
+
+/// Enough for a server to go away meanwhile.
+const LASTING: u32 = 400;
+
+#[tokio::test]
+async fn a_job_is_finished_and_others_are_found_while_the_broker_is_away() {
+    let mut system = System::start().await;
+    // RabbitMQ 3 writes a new queue some seconds late: killed before, it comes back with a queue that answers nobody.
+    Publisher::connect(&system.stack.rabbitmq.url()).await.unwrap().ready("test").await.unwrap();
+    system.stack.rabbitmq.restart().await.unwrap();
+    system.ledger.declare_pool("test").await.unwrap();
+    let image = system.put_image("cells.png", &fs::read(draw_cells(system.folder())).unwrap());
+    let job = system.submit(&image, LASTING).await;
+    let worker = RunningWorker::start(&system, &[]);
+    worker.steps_begun().await;
+    system.stack.rabbitmq.kill();
+    assert_eq!(system.job(job).await.state, JobState::Running);
+    let job = system.ended(job).await;
+    assert_eq!((job.state, job.attempt, job.epoch), (JobState::Succeeded, 1, 1), "{:?}", job.error);
+
+    let unannounced = system.enter(&image, 3).await;
+    assert_eq!(system.ended(unannounced).await.state, JobState::Succeeded);
+    assert!(!worker.is_ready().await, "ready without RabbitMQ");
+
+    system.stack.rabbitmq.restart().await.unwrap();
+    worker.ready().await;
+    let announced = system.submit(&image, 3).await;
+    assert_eq!(system.ended(announced).await.state, JobState::Succeeded);
+    assert_eq!(worker.log().matches("no tokens arrive until RabbitMQ is back").count(), 1, "{}", worker.log());
+}
+
+#[tokio::test]
+async fn a_job_outlives_the_loss_of_every_connection() {
+    let system = System::start().await;
+    let proxies = Proxies::start(&system.stack).unwrap();
+    system.ledger.declare_pool("test").await.unwrap();
+    let image = system.put_image("cells.png", &fs::read(draw_cells(system.folder())).unwrap());
+    let job = system.submit(&image, LASTING).await;
+    let worker = RunningWorker::start_via(&system, &proxies);
+    worker.steps_begun().await;
+    for proxy in [&proxies.postgres, &proxies.rabbitmq, &proxies.objects] {
+        proxy.set(Mode::Reset);
+    }
+    assert_eq!(system.job(job).await.state, JobState::Running);
+    until("the worker notices", async || !worker.is_ready().await).await;
+    for proxy in [&proxies.postgres, &proxies.rabbitmq, &proxies.objects] {
+        proxy.set(Mode::Pass);
+    }
+    let job = system.ended(job).await;
+    assert_eq!((job.state, job.attempt, job.epoch), (JobState::Succeeded, 1, 1), "{:?}", job.error);
+    let next = system.submit(&image, 3).await;
+    assert_eq!(system.ended(next).await.state, JobState::Succeeded);
+}
