@@ -49,8 +49,10 @@ impl Behind {
 }
 
 /// What a call came to, in time.
-async fn ended<T>(call: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, call).await.expect("a call ends in time")
+fn ended<T>(call: impl Future<Output = T>) -> impl Future<Output = T> {
+    // Boxed: the tests' own futures would be too large with every call in them.
+    let call = Box::pin(tokio::time::timeout(PATIENCE, call));
+    async move { call.await.expect("a call ends in time") }
 }
 
 fn assert_all_transient<T>(outcomes: impl IntoIterator<Item = Result<T, LedgerError>>) {

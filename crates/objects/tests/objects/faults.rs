@@ -37,7 +37,7 @@ impl Behind {
         let store = store().await?;
         let proxy = Proxy::start(store.1.address())?;
         let impatient = ObjectsConfig {
-            read_timeout: Duration::from_millis(1_000),
+            read_timeout: Duration::from_secs(1),
             attempt_timeout: Duration::from_millis(1_500),
             operation_timeout: Duration::from_secs(10),
             ..config(store.1.endpoint_via(proxy.address()))
