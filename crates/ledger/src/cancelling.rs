@@ -10,9 +10,20 @@ const CHANNEL: &str = "dotmask_cancelled";
 const CHUNK: i64 = 10_000;
 
 /// Cancels the open jobs that the condition names and counts them, and those that were running.
+///
+/// Their rows are locked by a statement of its own: whoever waits there for a claim that is about to be committed sees its lease and its
+/// attempt only in the next one.
 macro_rules! cancel_jobs {
-    ($condition:literal, $($argument:expr),+) => {
+    ($ledger:expr, $doing:literal, $condition:literal, $($argument:expr),+) => {{
+        let mut transaction = $ledger.pool.begin().answer($doing).await?;
         sqlx::query!(
+            "SELECT FROM jobs WHERE state IN ('queued', 'running') AND " + $condition + " ORDER BY id LIMIT $2 FOR UPDATE",
+            $($argument),+
+        )
+        .execute(&mut *transaction)
+        .answer($doing)
+        .await?;
+        let changed = sqlx::query!(
             r#"
             WITH held AS MATERIALIZED (
                 SELECT id, state FROM jobs
@@ -36,7 +47,12 @@ macro_rules! cancel_jobs {
             "#,
             $($argument),+
         )
-    };
+        .fetch_one(&mut *transaction)
+        .answer($doing)
+        .await?;
+        transaction.commit().answer($doing).await?;
+        changed
+    }};
 }
 
 impl Ledger {
@@ -45,7 +61,7 @@ impl Ledger {
     pub async fn cancel_batch(&self, batch: Uuid) -> Result<u64> {
         let (mut cancelled, mut running) = (0, 0);
         loop {
-            let changed = cancel_jobs!("batch_id = $1", batch, CHUNK).fetch_one(&self.pool).answer("cancel a batch").await?;
+            let changed = cancel_jobs!(self, "cancel a batch", "batch_id = $1", batch, CHUNK);
             cancelled += changed.jobs;
             running += changed.running;
             if changed.jobs < CHUNK {
@@ -60,7 +76,7 @@ impl Ledger {
 
     /// queued or running -> cancelled: one job; false where it had ended already or never was.
     pub async fn cancel_job(&self, job: Uuid) -> Result<bool> {
-        let changed = cancel_jobs!("id = $1", job, 1).fetch_one(&self.pool).answer("cancel a job").await?;
+        let changed = cancel_jobs!(self, "cancel a job", "id = $1", job, 1);
         if changed.running > 0 {
             self.tell_workers(job).await?;
         }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod ageing;
+mod cancelling;
 mod claims;
 mod connection;
 mod faults;
