@@ -8,7 +8,7 @@ SET LOCAL lock_timeout = '3s';
 ALTER TABLE batches
     -- The client's own, of any meaning.
     ADD COLUMN idempotency_key text UNIQUE,
-    -- Of every line as it was validated, with its pool and the batch's priority.
+    -- Of every line as it was validated, with its pool, and of the batch's priority and whether it reuses.
     ADD COLUMN content_sha256 text,
     -- Whether its jobs may take over results of one another and of other such batches, and lend them theirs.
     ADD COLUMN reuse boolean NOT NULL DEFAULT false,

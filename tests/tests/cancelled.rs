@@ -36,6 +36,7 @@ async fn a_cancelled_job_stops_at_its_next_step() -> anyhow::Result<()> {
     let _dispatcher = system.start_dispatcher().await?;
     system.put_image("a.png", &png_of_blobs(48, 48, 1))?;
     let worker = QuickWorker::start(&system, &RARE_HEARTBEATS)?;
+    system.until("the worker listens", async || Ok(system.value::<i64>(LISTENERS).await? == 1)).await?;
 
     let batch = begin(&system, &worker).await?;
     assert_eq!(system.ledger.cancel_batch(batch).await?, 1);

@@ -1,10 +1,11 @@
 //! Where a batch allows it, a job of the same content takes a finished result over; elsewhere it is computed.
 
-use std::fs;
+use std::{fs, path::PathBuf};
 
 use ledger::{ArtifactKind, JobStatus, NewBatch};
 use request::SegmentationRequest;
 use tests::{BUCKET, POOL, QuickWorker, System, check_every_job_has_one_result, check_quick_masks, line, png_of_blobs};
+use uuid::Uuid;
 
 const STEPS: u64 = 20;
 
@@ -38,6 +39,7 @@ async fn a_job_of_the_same_content_takes_the_result_over_where_its_batch_allows_
     let not_lent = run(&system, &same, false).await?;
     let lender = run(&system, &line("a.png", STEPS as u32), true).await?;
     assert_eq!(worker.steps().await, 2 * STEPS, "what was not lent is not taken over");
+    lent_mask(&system, &lender).await?;
     let taker = run(&system, &same, true).await?;
     assert_eq!(worker.steps().await, 2 * STEPS, "no step was done for it");
     assert_eq!(worker.count("dotmask_worker_results_reused_total").await?, 1);
@@ -59,26 +61,38 @@ async fn a_job_of_the_same_content_takes_the_result_over_where_its_batch_allows_
     Ok(worker.program.stop().await?)
 }
 
+/// Where the mask of the result lies that was lent last; a job is lent a moment after it has succeeded.
+async fn lent_mask(system: &System, lender: &JobStatus) -> anyhow::Result<PathBuf> {
+    let is_lent =
+        async || Ok(system.value::<Option<Uuid>>("SELECT (SELECT job_id FROM reusable_results)").await? == Some(lender.id));
+    system.until("the result is lent", is_lent).await?;
+    let artifacts = &lender.result.as_ref().expect("succeeded").artifacts;
+    let mask = artifacts.iter().find(|artifact| artifact.kind == ArtifactKind::Mask).expect("checked when it ended");
+    Ok(system.stack.objects.dir().join(BUCKET).join(mask.uri.key()))
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lent_result_that_was_changed_or_removed_is_not_taken_over() -> anyhow::Result<()> {
+async fn a_lent_result_that_was_changed_or_removed_is_not_taken_over_and_the_next_one_takes_its_place() -> anyhow::Result<()> {
     let system = System::start().await?;
     let _dispatcher = system.start_dispatcher().await?;
     let worker = QuickWorker::start(&system, &[])?;
     system.put_image("a.png", &png_of_blobs(48, 48, 1))?;
     let line = line("a.png", STEPS as u32);
-    let lender = run(&system, &line, true).await?;
-    let lent = lender.result.as_ref().expect("succeeded");
-    let mask = lent.artifacts.iter().find(|artifact| artifact.kind == ArtifactKind::Mask).expect("checked when it ended");
-    let path = system.stack.objects.dir().join(BUCKET).join(mask.uri.key());
+    let first = run(&system, &line, true).await?;
+    let path = lent_mask(&system, &first).await?;
 
     let mut bytes = fs::read(&path)?;
     *bytes.last_mut().expect("a PNG has bytes") ^= 1;
     fs::write(&path, bytes)?;
+    let second = run(&system, &line, true).await?;
+    assert_eq!(worker.steps().await, 2 * STEPS, "what was changed is computed anew");
+    let path = lent_mask(&system, &second).await?;
     run(&system, &line, true).await?;
-    assert_eq!(worker.steps().await, 2 * STEPS);
+    assert_eq!(worker.steps().await, 2 * STEPS, "and lent in its place");
+
     fs::remove_file(&path)?;
     run(&system, &line, true).await?;
-    assert_eq!(worker.steps().await, 3 * STEPS);
-    assert_eq!(worker.count("dotmask_worker_results_reused_total").await?, 0);
+    assert_eq!(worker.steps().await, 3 * STEPS, "what was removed is computed anew");
+    assert_eq!(worker.count("dotmask_worker_results_reused_total").await?, 1);
     Ok(worker.program.stop().await?)
 }

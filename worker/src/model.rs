@@ -170,10 +170,7 @@ fn serve<E: Engine>(mut engine: E, inbox: &mut mpsc::Receiver<Command>, metrics:
         let served = match command {
             Command::Segment(work, asked) => asked.answer(metrics, |go_on| {
                 let SegmentWork { image, objects, parameters } = &work;
-                engine.segment(image, objects, parameters, &mut || {
-                    metrics.record_step();
-                    go_on()
-                })
+                engine.segment(image, objects, parameters, &mut || step(metrics, go_on))
             }),
             Command::Evaluate(work, asked) => asked.answer(metrics, |go_on| evaluate(&mut engine, &work, metrics, go_on)),
         };
@@ -235,11 +232,17 @@ fn evaluate<E: Engine>(
         rows.push(row);
         go_on()
     };
-    engine.evaluate(image, truth, &plan, &mut on_row, &mut || {
-        metrics.record_step();
-        go_on()
-    })?;
+    engine.evaluate(image, truth, &plan, &mut on_row, &mut || step(metrics, go_on))?;
     Ok(rows)
+}
+
+/// Counts a step, unless nobody wants it any more.
+fn step(metrics: &Metrics, go_on: &dyn Fn() -> ControlFlow<()>) -> ControlFlow<()> {
+    let next = go_on();
+    if next.is_continue() {
+        metrics.record_step();
+    }
+    next
 }
 
 fn is_the_models_fault(error: &JobError) -> bool {

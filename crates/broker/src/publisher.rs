@@ -41,20 +41,24 @@ impl Publisher {
         let queue = queue_name(pool)?;
         let session = self.begin(&queue).await?;
         let outcome = send(&session, &queue, tokens).await;
-        // A blocked connection cannot be closed: it would stay, with what waits in it, beside each new one, which is blocked as soon.
-        if matches!(outcome, Ok(()) | Err(BrokerError::Blocked { .. })) {
-            self.session = Some(session);
-        }
-        outcome
+        self.put_back(session, outcome)
     }
 
     /// How many of the pool's tokens wait in the queue, not counting those that workers hold.
     pub async fn ready(&mut self, pool: &str) -> Result<u32, BrokerError> {
         let queue = queue_name(pool)?;
         let session = self.begin(&queue).await?;
-        let ready = session.inspect(&queue).await?.message_count();
-        self.session = Some(session);
-        Ok(ready)
+        let outcome = session.inspect(&queue).await;
+        self.put_back(session, outcome).map(|queue| queue.message_count())
+    }
+
+    /// Keeps the session where nothing went wrong, and one that is blocked: it cannot be closed and would stay, with what waits in it,
+    /// beside each new one, which is blocked as soon.
+    fn put_back<T>(&mut self, session: Session, outcome: Result<T, BrokerError>) -> Result<T, BrokerError> {
+        if matches!(outcome, Ok(_) | Err(BrokerError::Blocked { .. })) {
+            self.session = Some(session);
+        }
+        outcome
     }
 
     /// Takes the session, with the queue in place. Who is done puts it back; after an error it is gone, because errors close
@@ -70,7 +74,9 @@ impl Publisher {
             connect_for_publishing(&self.server).await?
         };
         if !self.declared.contains(queue) {
-            session.declare(queue).await?;
+            if let Err(error) = session.declare(queue).await {
+                return self.put_back(session, Err(error));
+            }
             self.declared.insert(queue.clone());
         }
         Ok(session)

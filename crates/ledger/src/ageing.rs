@@ -5,7 +5,7 @@ use crate::{AgedJobs, Ledger, Result, errors::Answer as _};
 impl Ledger {
     /// Raises jobs that are passed over: where the first due job of a priority has stayed the first for longer than `after`, so that
     /// nothing of its priority was served, that job (and with it one for every ten that run in the pool) gets the highest priority
-    /// that waits there. A low priority is thus served slowly and never starves, and batches of one priority still go in turns:
+    /// that waits there, and its turn. A low priority is thus served slowly and never starves, and batches of one priority still go in turns:
     /// what counts is not how long a job waits but how long its priority stands still.
     ///
     /// To be called every few seconds; what it saw is kept in the database. Any number may call it: two at the same moment may
@@ -15,15 +15,15 @@ impl Ledger {
             AgedJobs,
             r#"
             WITH RECURSIVE heads AS (
-                SELECT name AS pool, first.priority, first.id, first.priority AS highest
+                SELECT name AS pool, first.priority, first.id, first.priority AS highest, first.turn AS its_turn
                 FROM pools CROSS JOIN LATERAL (
-                    SELECT priority, id FROM jobs
+                    SELECT priority, turn, id FROM jobs
                     WHERE pool = name AND state = 'queued' AND run_at <= now()
                     ORDER BY priority DESC, turn, id
                     LIMIT 1
                 ) AS first
                 UNION ALL
-                SELECT heads.pool, next.priority, next.id, highest
+                SELECT heads.pool, next.priority, next.id, highest, its_turn
                 FROM heads CROSS JOIN LATERAL (
                     SELECT priority, id FROM jobs
                     WHERE pool = heads.pool AND state = 'queued' AND run_at <= now() AND priority < heads.priority
@@ -39,12 +39,12 @@ impl Ledger {
                 WHERE NOT EXISTS (SELECT FROM heads WHERE heads.pool = old.pool AND heads.priority = old.priority)
             ), starving AS (
                 SELECT
-                    heads.pool, heads.priority, highest,
+                    heads.pool, heads.priority, highest, its_turn,
                     1 + (SELECT count(*) FROM leases JOIN jobs ON jobs.id = job_id WHERE jobs.pool = heads.pool) / 10 AS share
                 FROM heads JOIN queue_heads AS old ON old.pool = heads.pool AND old.priority = heads.priority AND old.job_id = heads.id
                 WHERE heads.priority < highest AND old.since + make_interval(secs => $1) < now()
             ), chosen AS MATERIALIZED (
-                SELECT id, starving.priority AS from_priority, highest
+                SELECT id, starving.priority AS from_priority, highest, its_turn
                 FROM starving CROSS JOIN LATERAL (
                     SELECT id FROM jobs
                     WHERE pool = starving.pool AND priority = starving.priority AND state = 'queued' AND run_at <= now()
@@ -53,7 +53,7 @@ impl Ledger {
                     FOR UPDATE SKIP LOCKED
                 ) AS first
             ), raised AS (
-                UPDATE jobs SET priority = highest
+                UPDATE jobs SET priority = highest, turn = its_turn
                 FROM chosen
                 WHERE jobs.id = chosen.id
                 RETURNING pool, from_priority, highest

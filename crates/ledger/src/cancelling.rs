@@ -1,4 +1,4 @@
-use sqlx::postgres::PgListener;
+use sqlx::{PgConnection, postgres::PgListener};
 use uuid::Uuid;
 
 use crate::{Ledger, LedgerError, Result, errors::Answer as _};
@@ -9,64 +9,37 @@ const CHANNEL: &str = "dotmask_cancelled";
 /// Jobs a statement: a batch of millions is cancelled in many, each well within its time.
 const CHUNK: i64 = 10_000;
 
-/// Cancels the open jobs that the condition names and counts them, and those that were running.
-///
-/// Their rows are locked by a statement of its own: whoever waits there for a claim that is about to be committed sees its lease and its
-/// attempt only in the next one.
-macro_rules! cancel_jobs {
-    ($ledger:expr, $doing:literal, $condition:literal, $($argument:expr),+) => {{
-        let mut transaction = $ledger.pool.begin().answer($doing).await?;
-        sqlx::query!(
-            "SELECT FROM jobs WHERE state IN ('queued', 'running') AND " + $condition + " ORDER BY id LIMIT $2 FOR UPDATE",
-            $($argument),+
-        )
-        .execute(&mut *transaction)
-        .answer($doing)
-        .await?;
-        let changed = sqlx::query!(
-            r#"
-            WITH held AS MATERIALIZED (
-                SELECT id, state FROM jobs
-                WHERE state IN ('queued', 'running') AND "# + $condition + r#"
-                ORDER BY id
-                LIMIT $2
-                FOR UPDATE
-            ), changed AS (
-                UPDATE jobs SET state = 'cancelled', finished_at = now()
-                FROM held
-                WHERE jobs.id = held.id
-                RETURNING jobs.id, epoch, held.state = 'running' AS was_running
-            ), ended AS (
-                UPDATE attempts SET finished_at = now(), outcome = 'cancelled'
-                FROM changed
-                WHERE attempts.job_id = changed.id AND attempts.epoch = changed.epoch AND was_running
-            ), freed AS (
-                DELETE FROM leases USING changed WHERE leases.job_id = changed.id
-            )
-            SELECT count(*) AS "jobs!", count(*) FILTER (WHERE was_running) AS "running!" FROM changed
-            "#,
-            $($argument),+
-        )
-        .fetch_one(&mut *transaction)
-        .answer($doing)
-        .await?;
-        transaction.commit().answer($doing).await?;
-        changed
-    }};
+/// What cancelling came to.
+struct Cancelled {
+    jobs: i64,
+    /// Those that a worker had.
+    running: i64,
 }
 
 impl Ledger {
     /// queued and running -> cancelled: all open jobs of a batch. Returns how many; their workers are told at once, and hear of it
     /// by their next heartbeat at the latest. Done in parts: cut off in between, it may be called again.
     pub async fn cancel_batch(&self, batch: Uuid) -> Result<u64> {
+        let doing = "cancel a batch";
         let (mut cancelled, mut running) = (0, 0);
+        let mut after_line = 0;
         loop {
-            let changed = cancel_jobs!(self, "cancel a batch", "batch_id = $1", batch, CHUNK);
+            let mut transaction = self.pool.begin().answer(doing).await?;
+            let held = sqlx::query!(
+                "SELECT id, line FROM jobs WHERE batch_id = $1 AND line > $2 AND state IN ('queued', 'running')
+                 ORDER BY line LIMIT $3 FOR UPDATE",
+                batch,
+                after_line,
+                CHUNK
+            );
+            let held = held.fetch_all(&mut *transaction).answer(doing).await?;
+            let Some(last) = held.last() else { break };
+            after_line = last.line;
+            let ids: Vec<Uuid> = held.iter().map(|job| job.id).collect();
+            let changed = cancel_held(&mut transaction, &ids).await?;
+            transaction.commit().answer(doing).await?;
             cancelled += changed.jobs;
             running += changed.running;
-            if changed.jobs < CHUNK {
-                break;
-            }
         }
         if running > 0 {
             self.tell_workers(batch).await?;
@@ -76,7 +49,12 @@ impl Ledger {
 
     /// queued or running -> cancelled: one job; false where it had ended already or never was.
     pub async fn cancel_job(&self, job: Uuid) -> Result<bool> {
-        let changed = cancel_jobs!(self, "cancel a job", "id = $1", job, 1);
+        let doing = "cancel a job";
+        let mut transaction = self.pool.begin().answer(doing).await?;
+        let held = sqlx::query_scalar!("SELECT id FROM jobs WHERE id = $1 AND state IN ('queued', 'running') FOR UPDATE", job);
+        let held = held.fetch_all(&mut *transaction).answer(doing).await?;
+        let changed = cancel_held(&mut transaction, &held).await?;
+        transaction.commit().answer(doing).await?;
         if changed.running > 0 {
             self.tell_workers(job).await?;
         }
@@ -99,6 +77,35 @@ impl Ledger {
             .await?;
         Ok(())
     }
+}
+
+/// Cancels open jobs whose rows this transaction has locked by a statement before: whoever waits there for a claim that is about to be
+/// committed sees its lease and its attempt only now.
+async fn cancel_held(transaction: &mut PgConnection, held: &[Uuid]) -> Result<Cancelled> {
+    sqlx::query_as!(
+        Cancelled,
+        r#"
+        WITH held AS MATERIALIZED (
+            SELECT id, state FROM jobs WHERE id = ANY($1)
+        ), changed AS (
+            UPDATE jobs SET state = 'cancelled', finished_at = now()
+            FROM held
+            WHERE jobs.id = held.id
+            RETURNING jobs.id, epoch, held.state = 'running' AS was_running
+        ), ended AS (
+            UPDATE attempts SET finished_at = now(), outcome = 'cancelled'
+            FROM changed
+            WHERE attempts.job_id = changed.id AND attempts.epoch = changed.epoch AND was_running
+        ), freed AS (
+            DELETE FROM leases USING changed WHERE leases.job_id = changed.id
+        )
+        SELECT count(*) AS "jobs!", count(*) FILTER (WHERE was_running) AS "running!" FROM changed
+        "#,
+        held
+    )
+    .fetch_one(transaction)
+    .answer("cancel jobs")
+    .await
 }
 
 /// News of cancelled jobs. What is said while the connection is lost is not heard: the truth is what a heartbeat says.

@@ -58,13 +58,21 @@ impl Ledger {
         }
     }
 
-    /// failed or quarantined -> queued: one job, with no attempt counted and a token; false where it is in another state.
+    /// failed or quarantined -> queued: one job, with no attempt counted, in turn with what waits now, with its token; false where it is
+    /// in another state.
     pub async fn retry_job(&self, job: Uuid) -> Result<bool> {
         let pool = sqlx::query_scalar!(
             r#"
             WITH changed AS (
                 UPDATE jobs SET
                     state = 'queued', attempt = 0, crashes = 0, run_at = now(),
+                    turn = coalesce(
+                        (
+                            SELECT min(turn) FROM jobs AS waiting
+                            WHERE waiting.pool = jobs.pool AND waiting.priority = jobs.priority
+                                AND waiting.state = 'queued' AND waiting.attempt = 0
+                        ), 0
+                    ),
                     error_class = NULL, error_message = NULL, finished_at = NULL
                 WHERE id = $1 AND state IN ('failed', 'quarantined')
                 RETURNING pool

@@ -3,11 +3,12 @@ use sqlx::types::Json;
 use crate::{Artifact, JobResult, Lease, Ledger, Mask, Result, ReusableResult, ReuseKey, errors::Answer as _};
 
 impl Ledger {
-    /// Lets other jobs find the accepted result of this claim by its key. The first one of a key stays.
+    /// Lets other jobs find the accepted result of this claim by its key. The last one of a key stays: who computed it found none to take
+    /// over, or one whose objects were gone.
     pub async fn lend(&self, lease: &Lease, key: &ReuseKey) -> Result<()> {
         sqlx::query!(
             "INSERT INTO reusable_results (key, job_id) SELECT $1, job_id FROM results WHERE job_id = $2 AND epoch = $3
-             ON CONFLICT DO NOTHING",
+             ON CONFLICT (key) DO UPDATE SET job_id = excluded.job_id",
             key.as_slice(),
             lease.job_id,
             lease.epoch

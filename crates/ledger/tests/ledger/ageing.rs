@@ -72,3 +72,23 @@ async fn raises_more_where_more_run() {
     a_minute_passes(&fixture).await;
     assert_eq!(ledger.age(PATIENCE).await.unwrap().iter().map(|aged| aged.jobs).sum::<i64>(), 4);
 }
+
+#[tokio::test]
+async fn a_raised_job_is_next_however_far_its_own_queue_had_come() {
+    let fixture = Fixture::start().await;
+    let ledger = &fixture.ledger;
+    let low = submit(&fixture, 0, 40).await;
+    // Its turns are high by now, and those of a priority that is new begin with the first.
+    for _ in 0..20 {
+        fixture.claim().await;
+    }
+    let high = submit(&fixture, 7, 40).await;
+    ledger.age(PATIENCE).await.unwrap();
+    a_minute_passes(&fixture).await;
+    assert_eq!(ledger.age(PATIENCE).await.unwrap().iter().map(|aged| aged.jobs).sum::<i64>(), 3, "for 20 that run");
+    let mut served = Vec::new();
+    for _ in 0..4 {
+        served.push(fixture.claim().await.lease.batch_id);
+    }
+    assert_eq!(served.iter().filter(|batch| **batch == low).count(), 3, "{served:?} of {low} and {high}");
+}

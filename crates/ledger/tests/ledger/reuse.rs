@@ -22,8 +22,8 @@ async fn finds_an_accepted_result_by_its_key_and_no_other() {
         ledger.lend(&job.lease, &key).await.unwrap();
     }
     let found = ledger.reusable(&key).await.unwrap().expect("it was lent");
-    assert_eq!((found.job_id, found.epoch), (job.lease.job_id, job.lease.epoch), "the first one stays");
-    let mut made = result(&job);
+    assert_eq!((found.job_id, found.epoch), (other.lease.job_id, other.lease.epoch), "the last one stays");
+    let mut made = result(&other);
     made.artifacts.sort_by_key(|artifact| (artifact.object, artifact.kind as u8));
     assert_eq!(found.result, made);
     assert_eq!(ledger.reusable(&[8; 32]).await.unwrap(), None);
