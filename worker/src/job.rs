@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use ledger::{ClaimedJob, ErrorClass, Finalised, JobFailure, Ledger};
+use ledger::{ClaimedJob, ErrorClass, Finalised, JobFailure, Lease, Ledger};
 use objects::Objects;
 use segmenter::Device;
 use telemetry::{Health, Outage};
@@ -204,7 +204,11 @@ impl Worker {
                     self.metrics.record_stage(Stage::Finalise, started.elapsed().as_secs_f64());
                     return outcome;
                 }
-                Ok(Finalised::LeaseLost) => return Outcome::LeaseLost,
+                Ok(Finalised::LeaseLost) => {
+                    let Lease { job_id, epoch, .. } = lease.lease;
+                    tracing::info!(job.id = %job_id, epoch, "the ledger refused the outcome: it has one, or the job is another's");
+                    return Outcome::LeaseLost;
+                }
                 // Without this the job would be done again and again, until it counted as one that kills its workers.
                 Err(error) if worked.is_ok() && !error.is_transient() => *worked = Err(JobError::Record(error)),
                 Err(error) => tokio::time::sleep(outage.failed(error)).await,

@@ -26,7 +26,7 @@ struct Arguments {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     faults: Option<u32>,
     /// Garage's program, to be the object store in place of the private one.
-    #[arg(long, env = "DOTMASK_GARAGE", value_name = "FILE")]
+    #[arg(long, env = "DOTMASK_GARAGE", value_name = "FILE", value_parser = program)]
     garage: Option<PathBuf>,
     /// A folder is made in it for the run: schedule, logs, report.
     #[arg(long, value_name = "FOLDER", default_value = ".chaos")]
@@ -39,6 +39,11 @@ struct Arguments {
 fn minutes(text: &str) -> Result<Duration, String> {
     let minutes = text.parse().ok().filter(|minutes| (0.1..=1_440.0).contains(minutes));
     minutes.map(|minutes: f64| Duration::from_secs_f64(minutes * 60.0)).ok_or_else(|| "expected 0.1 to 1440 minutes".into())
+}
+
+fn program(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_file() { Ok(path) } else { Err("there is no such file".into()) }
 }
 
 #[tokio::main]

@@ -7,7 +7,6 @@ use super::{
     facts::{Attempt, Facts},
     faults::Thrown,
     load::Submission,
-    plan::Fate,
     recovery::{Recovery, Times, recoveries},
     schedule::Kind,
     verdict::Finding,
@@ -15,6 +14,9 @@ use super::{
 
 /// How many examples of a broken invariant are shown.
 const EXAMPLES: usize = 5;
+
+/// What a worker logs when its last word changes nothing.
+const REFUSED: &str = "the ledger refused the outcome";
 
 /// What the run itself knows.
 pub struct Work<'a> {
@@ -38,6 +40,7 @@ pub struct Work<'a> {
 pub struct Report {
     findings: Vec<Finding>,
     options: Options,
+    accepted: usize,
     rows: Vec<(&'static str, String)>,
     recoveries: BTreeMap<Kind, Recovery>,
     endings: BTreeMap<(String, String), usize>,
@@ -56,6 +59,7 @@ impl Report {
         Self {
             findings,
             options: options.clone(),
+            accepted: facts.results.len(),
             rows: rows(work, thrown, submissions, facts),
             recoveries: recoveries(thrown, facts),
             endings: endings(submissions, facts),
@@ -72,9 +76,9 @@ impl Report {
         self.recoveries.iter().map(|(kind, recovery)| (*kind, recovery.thrown)).collect()
     }
 
-    /// How many jobs of some content came to an end of some kind.
-    pub fn ended(&self, fate: Fate, state: &str) -> usize {
-        self.endings.get(&(format!("{fate:?}"), state.to_owned())).copied().unwrap_or(0)
+    /// How many results were accepted.
+    pub fn accepted(&self) -> usize {
+        self.accepted
     }
 }
 
@@ -86,7 +90,10 @@ fn rows(work: &Work<'_>, thrown: &[Thrown], submissions: &[Submission], facts: &
     let cancelled = submissions.iter().filter(|submission| submission.cancelled.is_some()).count();
     let named = facts.artifacts.values().map(Vec::len).sum::<usize>();
     let lines = work.worker_logs.iter().flat_map(|log| log.lines());
-    let refused = lines.filter(|line| line.contains("job ended") && line.contains("lease_lost")).count();
+    let (given_up, refused): (Vec<&str>, Vec<&str>) =
+        lines.filter(|line| line.contains("\"lease_lost\"") || line.contains(REFUSED)).partition(|line| !line.contains(REFUSED));
+    let repeated = refused.iter().filter(|line| was_accepted(line, facts)).count();
+    let duplicates = refused.len() - repeated;
     let mut wasted: BTreeMap<&str, (usize, f64)> = BTreeMap::new();
     for attempt in &attempts {
         let outcome = attempt.outcome.as_deref().unwrap_or("open");
@@ -108,7 +115,9 @@ fn rows(work: &Work<'_>, thrown: &[Thrown], submissions: &[Submission], facts: &
         ("attempts", attempts.len().to_string()),
         ("accepted results", facts.results.len().to_string()),
         ("of them taken over from another job", taken_over.to_string()),
-        ("attempts without a lease at their end, refused or given up", refused.to_string()),
+        ("duplicates refused", duplicates.to_string()),
+        ("outcomes said twice, the answer to the first being lost", repeated.to_string()),
+        ("attempts given up without a last word", given_up.len().saturating_sub(refused.len()).to_string()),
         ("GPU-seconds wasted, at most (time of attempts without a result)", format!("{total:.1}: {}", by_outcome.join(", "))),
         ("cancellations acknowledged", cancelled.to_string()),
         ("tokens purged", purged.to_string()),
@@ -117,6 +126,18 @@ fn rows(work: &Work<'_>, thrown: &[Thrown], submissions: &[Submission], facts: &
         ("back-offs ended early after the last fault", work.back_offs_ended.to_string()),
         ("objects in the store, named by results", format!("{}, {named}", facts.objects)),
     ]
+}
+
+/// Whether the outcome that was refused here had been accepted before.
+fn was_accepted(line: &str, facts: &Facts) -> bool {
+    let field = |name: &str| line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    let (Some(Ok(job)), Some(Ok(epoch))) = (field("job.id").map(str::parse), field("epoch").map(str::parse::<i64>)) else {
+        return false;
+    };
+    let attempts = facts.attempts.get(&job).map_or(&[][..], Vec::as_slice);
+    let attempt = attempts.iter().find(|attempt| attempt.epoch == epoch);
+    attempt
+        .is_some_and(|attempt| matches!(attempt.outcome.as_deref(), Some("succeeded" | "transient" | "permanent" | "released")))
 }
 
 /// Jobs by what they were to come to and what they came to.
