@@ -28,13 +28,7 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     let schedule = options.schedule();
     fs::create_dir_all(&options.folder)?;
     let lines: Vec<String> = schedule.iter().map(Scheduled::to_string).collect();
-    fs::write(
-        options.folder.join("schedule.txt"),
-        lines.join(
-            "
-",
-        ),
-    )?;
+    fs::write(options.folder.join("schedule.txt"), lines.join("\n") + "\n")?;
 
     let cluster = Cluster::start(&options.folder, options.garage.as_deref()).await?;
     let store = cluster.store.client();
@@ -58,11 +52,8 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     let (thrown, submissions) = alive(&cluster, both).await?;
     let faults_seconds = began.elapsed().as_secs_f64();
 
-    let settling = async {
-        cluster.wait_until_ready().await?;
-        settle(&truth).await
-    };
-    let back_offs_ended = alive(&cluster, settling).await?;
+    // Images that abort their worker may still wait: who is not ready is about to be.
+    let back_offs_ended = alive(&cluster, settle(&truth)).await?;
     let settle_seconds = began.elapsed().as_secs_f64() - faults_seconds;
     let facts = Facts::read(&truth, &store, &clients, &submissions).await?;
     cluster.stop_programs().await?;
