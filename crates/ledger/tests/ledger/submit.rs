@@ -71,7 +71,7 @@ async fn an_upload_that_is_interrupted_anywhere_leaves_every_connection_good() {
                 assert!(due.iter().all(|(pool, jobs)| pool == "gpu" && jobs % 400 == 0), "after {polls} polls: {due:?}");
             }
             if uploaded.is_some() {
-                assert!(polls > 10, "it was interrupted {polls} times only");
+                assert!(polls > 3, "it was interrupted {polls} times only");
                 break;
             }
         }

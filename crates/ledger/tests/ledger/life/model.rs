@@ -94,6 +94,8 @@ impl Model {
                     job.backs_off = again;
                 })
                 .await?;
+                // A slow machine must not see a back-off end by itself.
+                fixture.execute("UPDATE jobs SET run_at = run_at + interval '1 hour' WHERE run_at > now()").await;
             }
             Step::FailForGood { lease } => {
                 self.say(fixture, lease, "permanent", met, |job| job.state = JobState::Failed).await?;
