@@ -111,7 +111,9 @@ fn every_order_of_events_leads_where_the_model_says_and_breaks_no_invariant() {
     });
     let met = RefCell::new(BTreeMap::new());
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
-    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    // Milliseconds: a failure is told soon, if not in the fewest steps.
+    let max_shrink_time = 20_000;
+    let mut runner = TestRunner::new(Config { cases, max_shrink_time, failure_persistence: None, ..Config::default() });
     let outcome = runner
         .run(&steps(), |steps| runtime.block_on(case(&fixture, &steps, &mut met.borrow_mut())).map_err(TestCaseError::fail));
     if let Err(error) = outcome {
