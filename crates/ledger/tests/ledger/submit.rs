@@ -57,7 +57,7 @@ async fn an_upload_that_is_interrupted_anywhere_leaves_every_connection_good() {
     // Where an upload stands at a poll is for the server's speed to say: several rounds meet every place.
     for _ in 0..5 {
         for polls in 1.. {
-            let uploaded = interrupted(polls, upload()).await;
+            let uploaded = interrupted(polls, Box::pin(upload())).await;
             // A connection that is an answer behind says something else.
             for _ in 0..3 {
                 let pools = ledger.pools().await.unwrap();
