@@ -29,6 +29,9 @@ const FIRST_DELAY: Duration = Duration::from_millis(500);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
 /// How long the end of deliveries may take. A server that does not answer gets its tokens back when the connection ends.
 const CANCEL_LIMIT: Duration = Duration::from_secs(2);
+/// How long a token's answer may take to be sent. An answer given in the moment in which its connection is lost may never be told of
+/// that: without a limit its caller would wait for good, with a place that others could use.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// Receives the pool's tokens, at most `prefetch` of them at a time that are neither acknowledged nor given back.
 ///
@@ -114,19 +117,20 @@ impl Token {
     /// Uses the token up. If the connection is gone the broker delivers the token again, which does no harm: a token without
     /// work finds no job.
     pub async fn ack(self) {
-        match self.acker.ack(BasicAckOptions::default()).await {
-            Ok(true) => {}
-            Ok(false) => debug!("a token's connection was gone before it was acknowledged"),
-            Err(error) => debug!(%error, "a token was not acknowledged"),
-        }
+        self.answer(self.acker.ack(BasicAckOptions::default())).await;
     }
 
     /// Lets the broker deliver the token again, to whoever is next.
     pub async fn give_back(self) {
-        match self.acker.nack(BasicNackOptions { requeue: true, ..BasicNackOptions::default() }).await {
-            Ok(true) => {}
-            Ok(false) => debug!("a token's connection was gone before it was given back"),
-            Err(error) => debug!(%error, "a token was not given back"),
+        self.answer(self.acker.nack(BasicNackOptions { requeue: true, ..BasicNackOptions::default() })).await;
+    }
+
+    async fn answer(&self, answer: impl Future<Output = lapin::Result<bool>>) {
+        match tokio::time::timeout(ANSWER_LIMIT, answer).await {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) => debug!("a token's connection was gone before it was answered"),
+            Ok(Err(error)) => debug!(%error, "a token was not answered"),
+            Err(_) => debug!("a token's answer was not sent in time"),
         }
     }
 }

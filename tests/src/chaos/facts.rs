@@ -103,6 +103,8 @@ pub struct Facts {
     pub counts: HashMap<Uuid, BTreeMap<String, i64>>,
     /// The objects of all artifacts by URI, or why one cannot be read.
     pub stored: HashMap<String, Result<Stored, String>>,
+    /// What workers said that had nothing to do and could not stop.
+    pub stuck: Vec<String>,
     /// Objects below the masks' folder, those that no result names included.
     pub objects: usize,
 }
@@ -147,7 +149,7 @@ impl Facts {
         let objects = store.count("masks/").await?;
         let attempts = by_job(attempts, |attempt| attempt.job_id);
         let artifacts = by_job(artifacts, |artifact| artifact.job_id);
-        Ok(Self { batches, jobs, attempts, results, artifacts, leases, tokens_owed, counts, stored, objects })
+        Ok(Self { batches, jobs, attempts, results, artifacts, leases, tokens_owed, counts, stored, stuck: Vec::new(), objects })
     }
 
     /// A job's attempts in the order of their epochs.

@@ -94,7 +94,13 @@ impl Cluster {
             Fault::TerminateBackends => {
                 self.postgres.lock().await.terminate_backends().await?;
             }
-            Fault::Network { programs, server, trouble, lasts } => self.disturb(programs, server, trouble, lasts).await,
+            Fault::Network { programs, server, trouble, lasts } => {
+                if let (Programs::Worker(worker), Server::Postgres) = (programs, server) {
+                    // Its last word on the job is held up.
+                    self.workers[worker].wait_for_a_job(truth).await?;
+                }
+                self.disturb(programs, server, trouble, lasts).await;
+            }
         }
         thrown.over = SystemTime::now();
         Ok(thrown)
@@ -126,6 +132,15 @@ impl Cluster {
         for link in &links {
             link.set(Mode::Pass);
         }
+    }
+}
+
+impl Seat {
+    /// Waits until the worker holds a job, or for so long that it will not get one soon.
+    async fn wait_for_a_job(&self, truth: &PgPool) -> anyhow::Result<()> {
+        let pid = self.process.lock().await.as_ref().context("the worker was not started")?.pid();
+        wait_for_a_job(&name_of_worker(pid), truth).await;
+        Ok(())
     }
 }
 

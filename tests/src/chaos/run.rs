@@ -55,8 +55,12 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     // Images that abort their worker may still wait: who is not ready is about to be.
     let back_offs_ended = alive(&cluster, settle(&truth)).await?;
     let settle_seconds = began.elapsed().as_secs_f64() - faults_seconds;
-    let facts = Facts::read(&truth, &store, &clients, &submissions).await?;
+    let mut facts = Facts::read(&truth, &store, &clients, &submissions).await?;
     cluster.stop_programs().await?;
+    let worker_logs = cluster.worker_logs();
+    // All other ends were kills.
+    let stuck = worker_logs.iter().flat_map(|log| log.lines()).filter(|line| line.contains("could not give back all jobs"));
+    facts.stuck = stuck.map(str::to_owned).collect();
 
     let tokens_purged = thrown.iter().map(|thrown| u64::from(thrown.tokens_purged)).sum();
     let findings = judge(&facts, &submissions, &images, tokens_purged);
@@ -67,7 +71,7 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
         store: cluster.store.name(),
         workers_ended: cluster.workers_ended_by_themselves(),
         dispatchers_ended: cluster.dispatchers_ended_by_themselves(),
-        worker_logs: cluster.worker_logs(),
+        worker_logs,
     };
     let report = Report::new(options, &work, &thrown, &submissions, &facts, findings);
     fs::write(options.folder.join("report.md"), report.to_string())?;

@@ -244,8 +244,9 @@ impl<'a> Case<'a> {
     }
 
     fn nothing_is_left_over(&self) -> Finding {
-        let mut finding = Finding::new("rest", "no lease and no token in the outbox is left");
+        let mut finding = Finding::new("rest", "no lease and no token in the outbox is left, and no worker is stuck");
         finding.check(self.facts.leases == 0, || format!("{} leases", self.facts.leases));
+        finding.check(self.facts.stuck.is_empty(), || self.facts.stuck.join("; "));
         finding.check(self.facts.tokens_owed == 0, || format!("{} tokens in the outbox", self.facts.tokens_owed));
         finding
     }
@@ -407,7 +408,7 @@ mod tests {
     #[test]
     fn each_broken_invariant_is_found() {
         type Harm = fn(&mut World);
-        let cases: [(&str, Harm); 19] = [
+        let cases: [(&str, Harm); 20] = [
             ("I1", |world| world.submissions[0].ids[1] = Uuid::from_u128(9)),
             ("I1", |world| world.facts.batches.push(world.facts.batches[0].clone())),
             ("I1", |world| world.job().line = 2),
@@ -427,6 +428,7 @@ mod tests {
             ("I8", |world| world.facts.stored.clear()),
             ("I9", |world| world.stored("mask").pixels = Some("others".into())),
             ("rest", |world| world.facts.leases = 1),
+            ("rest", |world| world.facts.stuck.push("could not stop".into())),
         ];
         for (number, (name, harm)) in cases.into_iter().enumerate() {
             let mut world = World::new();
