@@ -112,25 +112,25 @@ pub enum Trouble {
 /// What faults are counted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// See [`Fault::KillWorker`].
+    /// `Fault::KillWorker`.
     KillWorker,
-    /// See [`Fault::KillDispatcher`].
+    /// `Fault::KillDispatcher`.
     KillDispatcher,
-    /// See [`Fault::PauseWorker`].
+    /// `Fault::PauseWorker`.
     PauseWorker,
-    /// See [`Fault::KillBroker`].
+    /// `Fault::KillBroker`.
     KillBroker,
-    /// See [`Fault::RestartBroker`].
+    /// `Fault::RestartBroker`.
     RestartBroker,
-    /// See [`Fault::PurgeQueue`].
+    /// `Fault::PurgeQueue`.
     PurgeQueue,
-    /// See [`Fault::CloseConnections`].
+    /// `Fault::CloseConnections`.
     CloseConnections,
-    /// See [`Fault::StopPostgres`].
+    /// `Fault::StopPostgres`.
     StopPostgres,
-    /// See [`Fault::TerminateBackends`].
+    /// `Fault::TerminateBackends`.
     TerminateBackends,
-    /// See [`Fault::Network`].
+    /// `Fault::Network`.
     Network(Server, Trouble),
 }
 
