@@ -111,14 +111,14 @@ pub struct SubmitArgs {
     /// The pool of every line that names none. Not needed where the dispatcher has only one.
     #[arg(long)]
     pub pool: Option<String>,
-    /// Your own name for the batch.
+    /// Your own name for the batch. The same lines under the same name are the same batch, not a second one.
     #[arg(long)]
     pub name: Option<String>,
     /// Jobs of a higher priority are taken before all others of their pool, -100 to 100.
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     pub priority: i16,
-    /// Let its jobs take over finished results of the same image, points, parameters and checkpoint from other batches submitted
-    /// with --reuse, in place of computing them again.
+    /// Let its jobs take over finished results of the same image, points, parameters and checkpoint that were submitted with --reuse,
+    /// in place of computing them again, and lend theirs.
     #[arg(long)]
     pub reuse: bool,
     /// The submission's own mark: submitted again with it, the same lines are the same batch. One is made up if left out.
@@ -176,7 +176,7 @@ pub struct TargetArgs {
     /// The batch's id, as `dispatcher submit` printed it.
     #[arg(required_unless_present = "job")]
     pub batch: Option<Uuid>,
-    /// One job in its place, by the id that `dispatcher watch --json` shows.
+    /// One job in its place, by its id: /v1/batches/BATCH/jobs of the API lists them.
     #[arg(long, value_name = "JOB", conflicts_with = "batch")]
     pub job: Option<Uuid>,
     /// Where the dispatcher is.

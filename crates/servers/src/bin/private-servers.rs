@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Some(dir) = std::env::args_os().nth(1) else {
+    let Some(dir) = std::env::args_os().nth(1).filter(|dir| !dir.as_encoded_bytes().starts_with(b"-")) else {
         eprintln!("usage: private-servers DIR");
         return ExitCode::from(2);
     };
