@@ -36,7 +36,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<Exit> {
         ledger: Arc::new(OnceLock::new()),
         uploads: Arc::new(Semaphore::new(args.postgres_connections as usize / 2)),
         max_manifest_bytes: args.max_manifest_bytes,
-        submitted: Arc::new(Notify::new()),
+        outbox_filled: Arc::new(Notify::new()),
         metrics: metrics.clone(),
     };
 
@@ -67,7 +67,7 @@ async fn supply(args: ServeArgs, api: Api, metrics: Metrics, health: Health, shu
     let Some(ledger) = prepared.await.transpose()? else { return Ok(()) };
     let ledger = api.ledger.get_or_init(|| ledger).clone();
     tracing::info!(pools = args.pools.join(","), "ready to take batches in");
-    let tasks = Tasks { ledger, amqp_url: args.amqp_url, outbox_filled: api.submitted, metrics, health, shutdown };
+    let tasks = Tasks { ledger, amqp_url: args.amqp_url, outbox_filled: api.outbox_filled, metrics, health, shutdown };
     let every = Periods { reap: args.reap_seconds, reconcile: args.reconcile_seconds, age: args.ageing_seconds };
     tasks.spawn(every).join_all().await;
     Ok(())

@@ -1,6 +1,7 @@
 //! A cancelled job stops at its next step, not at its next heartbeat.
 
 use ledger::JobState;
+use servers::Program;
 use tests::{QuickWorker, System, check_every_job_has_one_result, line, png_of_blobs};
 use uuid::Uuid;
 
@@ -8,6 +9,16 @@ const LONG: u32 = 10_000;
 /// The next heartbeat is far away.
 const RARE_HEARTBEATS: [&str; 6] = ["--lease-seconds", "1200", "--heartbeat-seconds", "600", "--prefetch", "1"];
 const LISTENERS: &str = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";
+
+/// A system with an image, and a worker that hears of what is cancelled.
+async fn start() -> anyhow::Result<(System, Program, QuickWorker)> {
+    let system = System::start().await?;
+    let dispatcher = system.start_dispatcher().await?;
+    system.put_image("a.png", &png_of_blobs(48, 48, 1))?;
+    let worker = QuickWorker::start(&system, &RARE_HEARTBEATS)?;
+    system.until("the worker listens", async || Ok(system.value::<i64>(LISTENERS).await? == 1)).await?;
+    Ok((system, dispatcher, worker))
+}
 
 /// A long job in the midst of its steps.
 async fn begin(system: &System, worker: &QuickWorker) -> anyhow::Result<Uuid> {
@@ -32,11 +43,7 @@ async fn is_free(system: &System, worker: &QuickWorker, lost: u64) -> anyhow::Re
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_job_stops_at_its_next_step() -> anyhow::Result<()> {
-    let system = System::start().await?;
-    let _dispatcher = system.start_dispatcher().await?;
-    system.put_image("a.png", &png_of_blobs(48, 48, 1))?;
-    let worker = QuickWorker::start(&system, &RARE_HEARTBEATS)?;
-    system.until("the worker listens", async || Ok(system.value::<i64>(LISTENERS).await? == 1)).await?;
+    let (system, _dispatcher, worker) = start().await?;
 
     let batch = begin(&system, &worker).await?;
     assert_eq!(system.ledger.cancel_batch(batch).await?, 1);
@@ -53,11 +60,7 @@ async fn a_cancelled_job_stops_at_its_next_step() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hears_of_cancelled_jobs_again_when_its_connection_was_lost() -> anyhow::Result<()> {
-    let system = System::start().await?;
-    let _dispatcher = system.start_dispatcher().await?;
-    system.put_image("a.png", &png_of_blobs(48, 48, 1))?;
-    let worker = QuickWorker::start(&system, &RARE_HEARTBEATS)?;
-    system.until("the worker listens", async || Ok(system.value::<i64>(LISTENERS).await? == 1)).await?;
+    let (system, _dispatcher, worker) = start().await?;
     let batch = begin(&system, &worker).await?;
     let old: i32 = system.value("SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN%'").await?;
     system.value::<bool>("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'").await?;

@@ -42,7 +42,7 @@ pub async fn retry_batch(
     if jobs == 0 && ledger.batch(id).await?.is_none() {
         return Err(no_batch(id));
     }
-    api.submitted.notify_one();
+    api.outbox_filled.notify_one();
     tracing::info!(batch.id = %id, jobs, "failed jobs of the batch queued again");
     Ok(Json(Changed { jobs }))
 }
@@ -52,7 +52,7 @@ pub async fn retry_batch(
     (status = 200, body = Changed), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn retry_job(State(api): State<Api>, Path(id): Path<Uuid>) -> Result<Json<Changed>, ApiError> {
     let had_failed = api.ledger()?.retry_job(id).await?;
-    api.submitted.notify_one();
+    api.outbox_filled.notify_one();
     changed_job(&api, id, had_failed, "job queued again").await
 }
 

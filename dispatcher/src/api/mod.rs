@@ -36,8 +36,8 @@ pub struct Api {
     pub uploads: Arc<Semaphore>,
     /// The largest manifest.
     pub max_manifest_bytes: u64,
-    /// Wakes the relay when jobs were submitted or tried again.
-    pub submitted: Arc<Notify>,
+    /// Wakes the relay: jobs were submitted or tried again.
+    pub outbox_filled: Arc<Notify>,
     /// What is counted.
     pub metrics: Metrics,
 }

@@ -65,7 +65,7 @@ pub async fn submit_batch(
         tracing::info!(batch.id = %batch.id, batch.jobs = batch.jobs, "batch submitted again, nothing was added");
         return Ok((StatusCode::OK, Json(batch.into())));
     }
-    api.submitted.notify_one();
+    api.outbox_filled.notify_one();
     api.metrics.record_submitted(&pool, batch.jobs);
     tracing::info!(batch.id = %batch.id, batch.jobs = batch.jobs, pool, "batch submitted");
     Ok((StatusCode::CREATED, Json(batch.into())))
