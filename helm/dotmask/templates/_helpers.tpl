@@ -30,7 +30,7 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- end }}
 
 {{- define "dotmask.dispatcher.url" -}}
-http://{{ include "dotmask.dispatcher.name" . }}.{{ .Release.Namespace }}:{{ int64 .Values.dispatcher.service.port }}
+http://{{ include "dotmask.dispatcher.name" . }}.{{ .Release.Namespace }}.svc:{{ int64 .Values.dispatcher.service.port }}
 {{- end }}
 
 {{- define "dotmask.dispatcher.pools" -}}
@@ -96,7 +96,7 @@ securityContext:
     drop: [ALL]
 {{- end }}
 
-{{- /* Where a pod may run; context: the values that say so. */ -}}
+{{- /* Where a pod may run. Context: the values that say so. */ -}}
 {{- define "dotmask.placement" -}}
 {{- with .priorityClassName }}
 priorityClassName: {{ . }}
