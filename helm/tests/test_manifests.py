@@ -85,10 +85,21 @@ class EachValueSet(unittest.TestCase):
 
     def test_every_template_makes_something(self):
         made = {path for values in VALUE_SETS.values() for path, text in render_files(values).items() if text.strip()}
-        # These stay empty without files; checks.yaml says no unless something is wrong.
-        excused = {"monitoring/dashboards.yaml", "monitoring/prometheusrule.yaml", "checks.yaml"}
+        # checks.yaml speaks only where something is wrong; the others hand on files.
+        excused = {"checks.yaml", "monitoring/dashboards.yaml", "monitoring/prometheusrule.yaml"}
         templates = {str(path.relative_to(CHART / "templates")) for path in CHART.glob("templates/**/*.yaml")} - excused
         self.assertEqual(templates, {path.removeprefix("dotmask/templates/") for path in made} & templates)
+
+    def test_every_rule_file_and_dashboard_of_the_chart_is_in_the_cluster(self):
+        objects = RENDERED["everything-on"]
+        rules = {path.stem for path in CHART.glob("rules/*.yaml")}
+        self.assertEqual({name(made) for made in of_kind(objects, "PrometheusRule")}, {f"masks-{stem}" for stem in rules})
+        dashboards = {path.name for path in CHART.glob("dashboards/*.json")}
+        config_maps = of_kind(objects, "ConfigMap")
+        self.assertEqual({file for config in config_maps for file in config["data"] if file.endswith(".json")}, dashboards)
+        for config in config_maps:
+            # The API server takes no more.
+            self.assertLess(len(json.dumps(config)), 2**20, name(config))
 
     @for_each_object()
     def test_is_valid_for_kubernetes(self, made, _):
@@ -310,7 +321,7 @@ class Changes(unittest.TestCase):
         digest = "sha256:" + "a" * 64
         made = self.deployments({"image": {"dispatcher": {"tag": "1", "digest": digest}}})
         self.assertEqual(only_container(made["dispatcher"])["image"], f"registry.example.com/dotmask/dispatcher@{digest}")
-        self.assertEqual(only_container(made["worker"])["image"], "registry.example.com/dotmask/worker:0.1.0")
+        self.assertEqual(only_container(made["worker"])["image"], "registry.example.com/dotmask/worker-cuda:0.1.0")
 
     def test_the_ports_of_the_store_and_the_collector_are_open(self):
         objects = render(merged(self.defaults, {"s3": {"endpoint": "http://minio.minio:9000"}, "otel": {"endpoint": "http://collector:4319"}}))

@@ -63,7 +63,7 @@ class Settings(unittest.TestCase):
             with self.subTest(where):
                 (command,) = only_container(made)["args"]
                 last, words = LAST_VALUE[command]
-                others = {"DATABASE_URL": "postgres://u@127.0.0.1:1/d", "AMQP_URL": "amqp://127.0.0.1:1", "POD_NAME": "p", "POD_NAMESPACE": "n"}
+                others = {"DATABASE_URL": "postgres://u@127.0.0.1:1/d", "AMQP_URL": "amqp://127.0.0.1:1", "POD_NAME": "p", "POD_NAMESPACE": "n", "KUBERNETES_SERVICE_HOST": "127.0.0.1"}
                 ours = {key: value for key, value in plain.items() if key not in OF_LIBRARIES}
                 outcome = run(PROGRAM[component(made)], command, env={"PATH": os.environ["PATH"]} | others | ours | last)
                 self.assertIn(words, outcome.stderr)
