@@ -323,6 +323,18 @@ class Changes(unittest.TestCase):
         self.assertEqual(only_container(made["dispatcher"])["image"], f"registry.example.com/dotmask/dispatcher@{digest}")
         self.assertEqual(only_container(made["worker"])["image"], "registry.example.com/dotmask/worker-cuda:0.1.0")
 
+    def test_another_image_of_a_pool_leaves_the_digest_behind(self):
+        digests = ["sha256:" + letter * 64 for letter in "ab"]
+        for own, expected in (
+            ({}, f"registry.example.com/dotmask/worker-cuda@{digests[0]}"),
+            ({"repository": "worker-cpu"}, "worker-cpu:1"),
+            ({"tag": "2"}, "registry.example.com/dotmask/worker-cuda:2"),
+            ({"repository": "worker-cpu", "digest": digests[1]}, f"worker-cpu@{digests[1]}"),
+        ):
+            with self.subTest(own):
+                changes = {"image": {"worker": {"tag": "1", "digest": digests[0]}}, "pools": {"vit-b": {"image": own}}}
+                self.assertEqual(only_container(self.deployments(changes)["worker"])["image"], expected)
+
     def test_the_ports_of_the_store_and_the_collector_are_open(self):
         objects = render(merged(self.defaults, {"s3": {"endpoint": "http://minio.minio:9000"}, "otel": {"endpoint": "http://collector:4319"}}))
         policies = {component(made): made["spec"] for made in of_kind(objects, "NetworkPolicy")}

@@ -57,6 +57,7 @@ REFUSED = {
     "a hostPath as cache": (checkpoint(cache={"hostPath": {"path": "/var"}}), "additional properties 'hostPath' not allowed"),
     "a hostPath as volume": (checkpoint(uri="", volume={"hostPath": {"path": "/var"}}, path="a.pth"), "additional properties 'hostPath' not allowed"),
     "two caches": (checkpoint(cache=VOLUME | {"emptyDir": {}}), "at '/pools/vit-b/checkpoint/cache': maxProperties"),
+    "a cache of two kinds, one from the defaults": ({"poolDefaults": {"checkpoint": {"cache": {"emptyDir": {}}}}} | checkpoint(cache=VOLUME), "pools.vit-b.checkpoint.cache is of two kinds, emptyDir and persistentVolumeClaim"),
     "too many jobs at once": (pool(prefetch=65), "at '/pools/vit-b/prefetch'"),
     "a quantity that is none": (pool(resources={"limits": {"memory": "8 GB"}}), "at '/pools/vit-b/resources/limits/memory'"),
     "an environment variable that is a number": (pool(extraEnv=[{"name": "A", "value": 1}]), "got number, want string"),
@@ -69,7 +70,7 @@ REFUSED = {
     "a path of the Ingress without a slash": ({"dispatcher": {"ingress": {"hosts": [{"host": "a", "paths": ["v1"]}]}}}, "at '/dispatcher/ingress/hosts/0/paths/0'"),
     # Values that contradict each other.
     "no image of the dispatcher": ({"image": {"dispatcher": {"repository": ""}}}, "image.dispatcher.repository is empty: say where your image of the dispatcher is"),
-    "no image of the worker": ({"image": {"worker": {"repository": ""}}}, "image.worker.repository is empty: say where your image of the worker is"),
+    "no image of the worker": ({"image": {"worker": {"repository": ""}}}, "image.worker.repository is empty, and so is pools.vit-b.image.repository: say where your image of the worker is"),
     "no masks": (pool(masks=""), "pools.vit-b.masks is empty: say where results go"),
     "no checkpoint": (checkpoint(uri="", sha256=""), "pools.vit-b.checkpoint has neither uri nor volume: say where SAM's weights are"),
     "a checkpoint without its hash": (checkpoint(sha256=""), "pools.vit-b.checkpoint.uri is given without sha256"),

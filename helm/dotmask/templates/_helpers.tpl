@@ -60,6 +60,14 @@ http://{{ include "dotmask.dispatcher.name" . }}.{{ .Release.Namespace }}.svc:{{
 {{- mergeOverwrite (deepCopy $values.poolDefaults) (get $values.pools (index . 1) | default dict | deepCopy) | toJson }}
 {{- end }}
 
+{{- /* The pool's image over image.worker, as JSON: another repository or tag leaves the digest behind. Context: list of root and pool. */ -}}
+{{- define "dotmask.pool.image" -}}
+{{- $base := (index . 0).Values.image.worker -}}
+{{- $own := (index . 1).image -}}
+{{- if or $own.repository $own.tag }}{{ $base = omit $base "digest" }}{{ end -}}
+{{- mergeOverwrite (deepCopy $base) $own | toJson }}
+{{- end }}
+
 {{- /* Context: list of root and an image's values. */ -}}
 {{- define "dotmask.image" -}}
 {{- $image := index . 1 -}}
