@@ -151,7 +151,7 @@ class EachValueSet(unittest.TestCase):
         roles, bindings = of_kind(objects, "Role"), of_kind(objects, "RoleBinding")
         self.assertEqual((len(roles), len(bindings)), (1, 1) if having else (0, 0))
         for role, binding in zip(roles, bindings):
-            self.assertEqual(role["rules"], [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "patch"]}])
+            self.assertEqual(role["rules"], [{"apiGroups": [""], "resources": ["pods"], "verbs": ["patch"]}])
             self.assertEqual(binding["roleRef"]["name"], name(role))
             self.assertEqual({subject["name"] for subject in binding["subjects"]}, having)
 

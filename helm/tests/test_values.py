@@ -29,7 +29,7 @@ class Values(unittest.TestCase):
         def walk(node, path):
             if path in described:
                 return
-            node = schema["$defs"][node["$ref"].removeprefix("#/$defs/")] if "$ref" in node else node
+            node = schema["definitions"][node["$ref"].removeprefix("#/definitions/")] if "$ref" in node else node
             self.assertIn("properties", node, f"{path} is in the schema and not in values.yaml")
             for key, child in node["properties"].items():
                 walk(child, f"{path}.{key}" if path else key)
