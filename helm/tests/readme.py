@@ -51,7 +51,8 @@ def rows(text):
 def tables(text):
     made, section = [], None
     for path, default, words in rows(text):
-        top = path.split(".")[0] if "." in path else "general"
+        # Values that come before all groups have one table.
+        top = path.split(".")[0] if "." in path or section not in (None, "general") else "general"
         if top != section:
             section = top
             made.append(f"\n### {section}\n\n| value | default | what |\n|---|---|---|\n")
