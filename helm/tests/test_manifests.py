@@ -23,13 +23,16 @@ RESTRICTED_VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral"
 CREDENTIALS = {"DATABASE_URL", "AMQP_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
 
 
-RENDERED = {values_name: render(values) for values_name, values in VALUE_SETS.items()}
+@functools.cache
+def rendered():
+    """The objects of each value set."""
+    return {values_name: render(values) for values_name, values in VALUE_SETS.items()}
 
 
 def for_each_value_set(test):
     @functools.wraps(test)
     def tests(self):
-        for values_name, objects in RENDERED.items():
+        for values_name, objects in rendered().items():
             with self.subTest(values=values_name):
                 test(self, objects)
 
@@ -42,7 +45,7 @@ def for_each_object(*kinds):
     def decorate(test):
         @functools.wraps(test)
         def tests(self):
-            for values_name, objects in RENDERED.items():
+            for values_name, objects in rendered().items():
                 for made in objects:
                     if not kinds or made["kind"] in kinds:
                         with self.subTest(values=values_name, kind=made["kind"], name=name(made)):
@@ -69,7 +72,7 @@ class EachValueSet(unittest.TestCase):
 
     def test_the_value_sets_show_both_sides(self):
         # Else a test of what pods with a token have, say, would look at none.
-        objects = [made for objects in RENDERED.values() for made in objects]
+        objects = [made for objects in rendered().values() for made in objects]
         self.assertEqual({has_token(made) for made in of_kind(objects, "Deployment")}, {True, False})
         self.assertEqual({config["data"].get("DOTMASK_DEVICE") for config in of_kind(objects, "ConfigMap")} - {None}, {"cuda", "cpu"})
         kinds = {made["kind"] for made in objects}
@@ -90,8 +93,15 @@ class EachValueSet(unittest.TestCase):
         templates = {str(path.relative_to(CHART / "templates")) for path in CHART.glob("templates/**/*.yaml")} - excused
         self.assertEqual(templates, {path.removeprefix("dotmask/templates/") for path in made} & templates)
 
+    def test_no_template_names_a_value_that_is_not_there(self):
+        for values_name, values in VALUE_SETS.items():
+            for path, text in render_files(values).items():
+                with self.subTest(values=values_name, template=path):
+                    self.assertNotIn("<no value>", text)
+                    self.assertEqual([line for line in text.splitlines() if line != line.rstrip()], [])
+
     def test_every_rule_file_and_dashboard_of_the_chart_is_in_the_cluster(self):
-        objects = RENDERED["everything-on"]
+        objects = rendered()["everything-on"]
         rules = {path.stem for path in CHART.glob("rules/*.yaml")}
         self.assertEqual({name(made) for made in of_kind(objects, "PrometheusRule")}, {f"masks-{stem}" for stem in rules})
         dashboards = {path.name for path in CHART.glob("dashboards/*.json")}
