@@ -93,13 +93,6 @@ class EachValueSet(unittest.TestCase):
         templates = {str(path.relative_to(CHART / "templates")) for path in CHART.glob("templates/**/*.yaml")} - excused
         self.assertEqual(templates, {path.removeprefix("dotmask/templates/") for path in made} & templates)
 
-    def test_no_template_names_a_value_that_is_not_there(self):
-        for values_name, values in VALUE_SETS.items():
-            for path, text in render_files(values).items():
-                with self.subTest(values=values_name, template=path):
-                    self.assertNotIn("<no value>", text)
-                    self.assertEqual([line for line in text.splitlines() if line != line.rstrip()], [])
-
     def test_every_rule_file_and_dashboard_of_the_chart_is_in_the_cluster(self):
         objects = rendered()["everything-on"]
         rules = {path.stem for path in CHART.glob("rules/*.yaml")}
@@ -372,6 +365,14 @@ class Changes(unittest.TestCase):
         keda = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "scaling"}}}
         self.assertIn(keda, peers({"keda": {"enabled": True, "namespace": "scaling"}}))
         self.assertNotIn(keda, peers({"keda": {"namespace": "scaling"}}))
+
+    def test_the_notes_say_what_is_there(self):
+        values = merged(self.defaults, {"dispatcher": {"extraPools": ["on-premises"], "service": {"port": 80}}})
+        notes = render_files(values)["dotmask/templates/NOTES.txt"]
+        (service,) = of_kind(render(values), "Service")
+        self.assertIn("dotmask 0.1.0, pools: on-premises,vit-b.\n", notes)
+        self.assertIn(f"http://{name(service)}.{NAMESPACE}.svc:80\n", notes)
+        self.assertIn(f"kubectl -n {NAMESPACE} port-forward svc/{name(service)} 8080:80\n", notes)
 
     def test_rules_and_dashboards_are_taken_as_they_are(self):
         rules = "groups:\n  - name: dotmask\n    rules:\n      - alert: Stuck\n        expr: up == 0\n        annotations:\n          summary: 'pool {{ $labels.pool }}: {{ $value }}'\n"
