@@ -12,6 +12,7 @@ CHART = REPOSITORY / "helm" / "dotmask"
 PROGRAMS = Path(os.environ.get("DOTMASK_PROGRAMS", REPOSITORY / "target" / "debug"))
 RELEASE, NAMESPACE = "night", "imaging"
 
+APP_VERSION = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
 VALUE_SETS = {path.name.removesuffix("-values.yaml"): yaml.safe_load(path.read_text()) for path in CHART.glob("ci/*-values.yaml")}
 
 

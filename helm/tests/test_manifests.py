@@ -11,7 +11,7 @@ from pathlib import Path
 import helm_python as helm
 import kubernetes_validate
 import yaml
-from chart import CHART, NAMESPACE, VALUE_SETS, component, is_hook, labels, merged, name, of_kind, only_container, pod_template, render, render_files, settings, workloads
+from chart import APP_VERSION, CHART, NAMESPACE, VALUE_SETS, component, is_hook, labels, merged, name, of_kind, only_container, pod_template, render, render_files, settings, workloads
 from cloudcoil.models.keda.v1alpha1 import ScaledObject
 from cloudcoil.models.prometheus_operator.v1 import PodMonitor, PrometheusRule
 
@@ -324,7 +324,7 @@ class Changes(unittest.TestCase):
         digest = "sha256:" + "a" * 64
         made = self.deployments({"image": {"dispatcher": {"tag": "1", "digest": digest}}})
         self.assertEqual(only_container(made["dispatcher"])["image"], f"registry.example.com/dotmask/dispatcher@{digest}")
-        self.assertEqual(only_container(made["worker"])["image"], "registry.example.com/dotmask/worker-cuda:0.1.0")
+        self.assertEqual(only_container(made["worker"])["image"], f"registry.example.com/dotmask/worker-cuda:{APP_VERSION}")
 
     def test_another_image_of_a_pool_leaves_the_digest_behind(self):
         digests = ["sha256:" + letter * 64 for letter in "ab"]
@@ -370,7 +370,7 @@ class Changes(unittest.TestCase):
         values = merged(self.defaults, {"dispatcher": {"extraPools": ["on-premises"], "service": {"port": 80}}})
         notes = render_files(values)["dotmask/templates/NOTES.txt"]
         (service,) = of_kind(render(values), "Service")
-        self.assertIn("dotmask 0.1.0, pools: on-premises,vit-b.\n", notes)
+        self.assertIn(f"dotmask {APP_VERSION}, pools: on-premises,vit-b.\n", notes)
         self.assertIn(f"http://{name(service)}.{NAMESPACE}.svc:80\n", notes)
         self.assertIn(f"kubectl -n {NAMESPACE} port-forward svc/{name(service)} 8080:80\n", notes)
 

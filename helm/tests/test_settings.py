@@ -6,8 +6,7 @@ import re
 import subprocess
 import unittest
 
-import yaml
-from chart import CHART, PROGRAMS, REPOSITORY, VALUE_SETS, component, name, only_container, render, settings, workloads
+from chart import APP_VERSION, CHART, PROGRAMS, REPOSITORY, VALUE_SETS, component, labels, name, of_kind, only_container, render, settings, workloads
 
 PROGRAM = {"dispatcher": "dispatcher", "migration": "dispatcher", "worker": "worker"}
 # Read by libraries, not by flags of ours: the AWS SDK and the OpenTelemetry SDK.
@@ -67,9 +66,20 @@ class Settings(unittest.TestCase):
                 self.assertIn(words, outcome.stderr)
                 self.assertNotEqual(outcome.returncode, 0)
 
+    def test_the_dispatcher_answers_what_keda_asks(self):
+        sources = "".join(path.read_text() for path in (REPOSITORY / "dispatcher" / "src" / "api").glob("**/*.rs"))
+        objects = render(VALUE_SETS["everything-on"])
+        for scaled in of_kind(objects, "ScaledObject"):
+            for trigger in scaled["spec"]["triggers"]:
+                pool = labels(scaled)["dotmask/pool"]
+                path = re.sub(r"^http://[^/]+", "", trigger["metadata"]["url"]).replace(pool, "{name}")
+                with self.subTest(name(scaled), trigger=trigger["name"]):
+                    self.assertTrue(f'"{path}"' in sources, f"the API has no {path}")
+                    self.assertRegex(sources, rf"pub {trigger['metadata']['valueLocation']}: (i64|f64),")
+
     def test_the_chart_is_of_the_programs_version(self):
         workspace = re.search(r'^version = "(.+)"', (REPOSITORY / "Cargo.toml").read_text(), re.MULTILINE)
-        self.assertEqual(yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"], workspace[1])
+        self.assertEqual(APP_VERSION, workspace[1])
 
     def test_pools_are_named_as_in_the_database(self):
         schema = (CHART / "values.schema.json").read_text()
