@@ -173,10 +173,14 @@ pub struct ClaimedJob {
     pub lease: Lease,
     /// Which attempt this is, from 1.
     pub attempt: i32,
+    /// How many it may have.
+    pub max_attempts: i32,
     /// What to do.
     pub request: SegmentationRequest,
     /// Whether it may take over a finished result, and lend its own.
     pub reuse: bool,
+    /// The span that its batch came in with, as W3C's `traceparent`; none of a batch that came by a version without.
+    pub traceparent: Option<String>,
 }
 
 /// The rows of one evaluation.

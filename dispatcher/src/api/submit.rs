@@ -56,7 +56,7 @@ pub async fn submit_batch(
     let pool = choose_pool(query.pool, &pools)?;
 
     let BatchQuery { name, priority, reuse, .. } = query;
-    let writer = ledger.begin_batch(NewBatch { name, pool: pool.clone(), priority, idempotency_key, reuse }).await?;
+    let writer = ledger.begin_batch(NewBatch { name, pool: pool.clone(), priority, idempotency_key, reuse, traceparent: None }).await?;
     let writer =
         Manifest::new(writer, pools).read(body, api.max_manifest_bytes).await.inspect_err(|_| api.metrics.record_refused())?;
     let batch = writer.commit().await?;
