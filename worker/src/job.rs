@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use ledger::{ClaimedJob, ErrorClass, Finalised, JobFailure, Lease, Ledger};
+use ledger::{ClaimedJob, ErrorClass, Finalised, JobFailure, JobState, Lease, Ledger};
 use objects::Objects;
 use segmenter::Device;
 use telemetry::{Health, Outage};
@@ -113,13 +113,13 @@ impl Outcome {
         }
     }
 
-    /// What the job has become by it, for logs; none where it is not ours to say.
-    fn state_label(self, job: &ClaimedJob) -> Option<&'static str> {
+    /// What the job has become by it; none where it is not ours to say.
+    fn state(self, job: &ClaimedJob) -> Option<JobState> {
         match self {
-            Self::Succeeded => Some("succeeded"),
-            Self::Failed(ErrorClass::Transient) if job.attempt < job.max_attempts => Some("queued"),
-            Self::Failed(ErrorClass::Shutdown) => Some("queued"),
-            Self::Failed(ErrorClass::Transient | ErrorClass::Permanent) => Some("failed"),
+            Self::Succeeded => Some(JobState::Succeeded),
+            Self::Failed(ErrorClass::Shutdown) => Some(JobState::Queued),
+            Self::Failed(ErrorClass::Transient) if job.attempt < job.max_attempts => Some(JobState::Queued),
+            Self::Failed(ErrorClass::Transient | ErrorClass::Permanent) => Some(JobState::Failed),
             Self::LeaseLost => None,
         }
     }
@@ -197,7 +197,7 @@ impl Worker {
         let (label, class) = (outcome.label(), outcome.class_label());
         // Where it failed and not why: the message may name the object. It is in the ledger.
         let stage = worked.as_ref().err().filter(|_| outcome != Outcome::LeaseLost).map(JobError::stage);
-        let state = outcome.state_label(&job);
+        let state = outcome.state(&job).map(JobState::label);
         tracing::info!(state, attempt, epoch, duration_ms, outcome = label, class, stage, "job ended");
         telemetry::annotate([("outcome", label.into()), ("class", class.into())]);
         if let Err(error) = &worked {
