@@ -27,7 +27,7 @@ use crate::{
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    match Box::pin(run(cli)).await {
+    match run(cli).await {
         Ok(code) => code.into(),
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -43,7 +43,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
     // reqwest is built without a TLS provider of its own. This is the process's first call, so none is installed yet.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let traces = telemetry::start(Service { name: env!("CARGO_CRATE_NAME"), sampled_by: None }, cli.log_format)?;
-    let outcome = obey(cli.command).await;
+    let outcome = Box::pin(obey(cli.command)).await;
     traces.end().await;
     outcome
 }
@@ -52,6 +52,7 @@ async fn obey(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Serve(args) => serve::run(args).await,
         Command::Migrate(args) => serve::migrate(&args).await,
+        Command::Metrics => serve::list_metrics(),
         Command::Submit(args) => submit::run(*args).await,
         Command::Watch(args) => watch::run(args).await,
         Command::Report(args) => report::run(args).await,

@@ -76,7 +76,7 @@ async fn what_becomes_of_jobs_by_workers_and_users_is_a_line_each() -> anyhow::R
     }
     logs.once("job ended", &[good.clone(), state("succeeded"), outcome("succeeded")]).await?;
     let failed = logs.once("job ended", &[missing.clone(), state("failed"), outcome("failed")]).await?;
-    assert_eq!((&failed["class"], &failed["stage"]), (&"permanent".into(), &"fetch".into()));
+    assert_eq!((&failed["class"], &failed["cause"]), (&"permanent".into(), &"fetch".into()));
     logs.once(
         "job ended",
         &[large.clone(), state("queued"), outcome("failed"), ("class", "transient".into()), ("epoch", 1.into())],

@@ -91,9 +91,10 @@ mod tests {
     async fn is_ready_only_when_every_check_passes_and_names_the_one_that_does_not() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
         let address = listener.local_addr().expect("bound");
-        let health = Health::new(&["postgres", "rabbitmq"]);
+        let mut catalogue = crate::Catalogue::new("1.2.3", &[("pool", "gpu")]).expect("new");
+        let health = Health::new(&["postgres", "rabbitmq"], &mut catalogue).expect("new");
         let shutdown = CancellationToken::new();
-        let router = routes(crate::registry("1.2.3"), health.clone());
+        let router = routes(catalogue.registry(), health.clone());
         let server = tokio::spawn(serve(listener, router, shutdown.clone(), Duration::from_secs(5)));
 
         health.set("postgres", Ok(()));
@@ -104,7 +105,20 @@ mod tests {
         health.set("postgres", Err("connection refused".into()));
         assert!(get(address, "/readyz").await.contains(r#""postgres":"connection refused""#));
         assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"), "alive though not ready");
-        assert!(get(address, "/metrics").await.contains(r#"dotmask_build_info{version="1.2.3"} 1"#));
+        health.set("postgres", Ok(()));
+        let metrics = get(address, "/metrics").await;
+        for series in [
+            r#"dotmask_build_info{version="1.2.3",pool="gpu"} 1"#,
+            r#"dotmask_ready{pool="gpu"} 1"#,
+            r#"dotmask_check_up{check="postgres",pool="gpu"} 1"#,
+            r#"dotmask_reconnects_total{check="postgres",pool="gpu"} 1"#,
+            r#"dotmask_reconnects_total{check="rabbitmq",pool="gpu"} 0"#,
+        ] {
+            assert!(metrics.contains(series), "{series} is not in {metrics}");
+        }
+        let row =
+            "| `dotmask_reconnects_total` | counter | `check`: postgres, rabbitmq | Times a part worked again after it had not |";
+        assert!(catalogue.markdown().contains(row), "{}", catalogue.markdown());
 
         shutdown.cancel();
         server.await.expect("no panic").expect("stops");
