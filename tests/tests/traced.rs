@@ -67,14 +67,14 @@ async fn a_batch_is_one_trace_from_submit_to_mask() -> anyhow::Result<()> {
     dispatcher.stop().await?;
     let spans = collector.spans();
     assert!(spans.iter().all(|span| span.trace_id == TRACE), "{spans:#?}");
-    let named = |name: &str| spans.iter().filter(|span| span.name == name).collect::<Vec<_>>();
-    let [submit, received] = ["submit", "submit_batch"].map(|name| named(name)[0]);
+    let spans_of = |name: &str| spans.iter().filter(|span| span.name == name).collect::<Vec<_>>();
+    let [submit, received] = ["submit", "submit_batch"].map(|name| spans_of(name)[0]);
     assert_eq!((submit.service.as_str(), submit.parent_id.as_str()), ("dotmask-dispatcher", PARENT));
     assert_eq!((received.service.as_str(), received.parent_id.as_str()), ("dotmask-dispatcher", submit.id.as_str()));
     assert!(stored.contains(&received.id), "the jobs continue the span that {stored} names");
     for job in &jobs {
         let is_its = |span: &&&ExportedSpan| span.attributes.contains(&("job.id".into(), job.id.to_string()));
-        let of_job = named("job");
+        let of_job = spans_of("job");
         let span = of_job.iter().find(is_its).expect("each job has a span");
         assert_eq!((span.service.as_str(), span.parent_id.as_str()), ("dotmask-worker", received.id.as_str()));
         assert_eq!(span.is_failed, job.state == JobState::Failed);

@@ -101,7 +101,7 @@ async fn serve_token(worker: Arc<Worker>, token: Token, shutdown: CancellationTo
                 // Whatever became of the job: if it needs another token, the ledger sends one.
                 token.ack().await;
             };
-            work.instrument(span).await;
+            Box::pin(work.instrument(span)).await;
         }
         Claim::Nothing => {
             worker.metrics.record_token_without_work();
