@@ -10,7 +10,7 @@ use anyhow::Context;
 use ledger::{Ledger, LedgerError};
 use objects::{Objects, ObjectsConfig};
 use segmenter::{Checkpoint, set_threads};
-use telemetry::{Catalogue, Health, Outage, retry_until_ready};
+use telemetry::{Catalogue, Health, Outage, Service, Traces, retry_until_ready};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -30,21 +30,22 @@ const HTTP_PATIENCE: Duration = Duration::from_secs(1);
 /// Works until SIGTERM or SIGINT. A second one ends the process at once.
 pub fn run<E: Engine>(config: RunArgs) -> Result<(), Failure> {
     config.check().map_err(Failure::bad_input)?;
-    telemetry::init_logs(config.log_format).map_err(Failure::bad_input)?;
+    // Fails only where a provider is installed already, and that one will do.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let service = Service { name: env!("CARGO_CRATE_NAME"), sampled_by: Some("job.id") };
+    let traces = telemetry::start(service, config.log_format).map_err(Failure::bad_input)?;
     if let Some(threads) = config.model.threads {
         set_threads(threads.into());
     }
     let checkpoint = Checkpoint::read(&config.model.checkpoint).map_err(Failure::bad_input)?;
-    // Fails only where a provider is installed already, and that one will do.
-    let _ = rustls::crypto::ring::default_provider().install_default();
 
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
-    let outcome = runtime.block_on(serve::<E>(config, checkpoint));
+    let outcome = runtime.block_on(serve::<E>(config, checkpoint, traces));
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve<E: Engine>(config: RunArgs, checkpoint: Checkpoint) -> Result<(), Failure> {
+async fn serve<E: Engine>(config: RunArgs, checkpoint: Checkpoint, traces: Traces) -> Result<(), Failure> {
     let shutdown = telemetry::termination().context("cannot listen for signals")?;
     exit_at_the_second_signal(shutdown.clone()).context("cannot listen for signals")?;
     let (metrics, health, catalogue) = catalogue(&config.pool).context("cannot register the metrics")?;
@@ -66,7 +67,7 @@ async fn serve<E: Engine>(config: RunArgs, checkpoint: Checkpoint) -> Result<(),
     let outcome = work(config, model, checkpoint_sha256, metrics, health, &shutdown).await;
     ended.cancel();
     // The server answers nothing that matters any more.
-    let (model_has_ended, _) = tokio::join!(thread.ended(), http);
+    let (model_has_ended, _, ()) = tokio::join!(thread.ended(), http, traces.end());
     if !model_has_ended {
         let code = outcome.as_ref().map_or_else(Failure::report, |()| 0);
         leave(code.into());
