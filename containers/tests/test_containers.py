@@ -6,6 +6,7 @@
 The programs are those of target/debug, or of the folder that DOTMASK_PROGRAMS names.
 """
 
+import datetime
 import importlib.metadata
 import json
 import os
@@ -13,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 import unittest
 from functools import cache
@@ -220,6 +222,29 @@ class BuildImages(unittest.TestCase):
         for target in OURS:
             self.assertIn(target, stages())
             self.assertIn(target, answer.stderr)
+
+    def test_labels_are_the_commits(self):
+        git = subprocess.run(["git", "-C", ROOT, "log", "-1", "--format=%H %ct"], capture_output=True, text=True)
+        if git.returncode:
+            self.skipTest("this is no checkout of git's")
+        revision, seconds = git.stdout.split()
+        created = datetime.datetime.fromtimestamp(int(seconds), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        with tempfile.TemporaryDirectory() as folder:
+            # An engine that says what it was asked to build.
+            engine = Path(folder, "docker")
+            engine.write_text('#!/bin/sh\necho "$@"\ncat\n')
+            engine.chmod(0o755)
+            environment = os.environ | {"DOTMASK_ENGINE": "docker", "PATH": f"{folder}:{os.environ['PATH']}"}
+            answer = subprocess.run([ROOT / "scripts/build-images", "worker-cpu"], capture_output=True, text=True, env=environment, check=True)
+        version = WORKSPACE["package"]["version"]
+        self.assertIn(f"SOURCE_DATE_EPOCH={seconds} --file - --tag dotmask/worker-cpu:{version} .\n", answer.stdout)
+        last = answer.stdout[answer.stdout.rindex("\nFROM ") :]
+        self.assertTrue(last.startswith("\nFROM worker-cpu\n"), last)
+        labels = dict(re.findall(r"org\.opencontainers\.image\.(\w+)=(\S+)", last))
+        self.assertIn(labels.pop("revision"), (revision, f"{revision}-dirty"))
+        source = labels.pop("source", "https://")
+        self.assertTrue(source.startswith("https://") and "@" not in source, source)
+        self.assertEqual(labels, {"version": version, "created": created})
 
 
 if __name__ == "__main__":
