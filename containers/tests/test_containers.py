@@ -29,8 +29,8 @@ COMPOSE = CONTAINERS / "compose.yaml"
 EXAMPLE = CONTAINERS / ".env.example"
 PROGRAMS = Path(os.environ.get("DOTMASK_PROGRAMS", ROOT / "target/debug"))
 WORKSPACE = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]
-# Read by libraries, or by the node: no program's help names them.
-OTHERS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES"}
+# Read by libraries, by the dynamic linker, or by the node: no program's help names them.
+OTHERS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "LD_LIBRARY_PATH", "NVIDIA_DRIVER_CAPABILITIES", "NVIDIA_VISIBLE_DEVICES"}
 OURS = ("dispatcher", "worker-cpu", "worker-cuda")
 
 
