@@ -122,7 +122,7 @@ class Dockerfile(unittest.TestCase):
                     self.assertLessEqual(names - OTHERS, named, f"{target}: what {' '.join(binary(target))} --help does not know")
 
     def test_the_toolchain_is_the_workspaces(self):
-        image = re.search(r"^ARG RUST_IMAGE=rust:(\S+)-bookworm$", DOCKERFILE.read_text(), re.MULTILINE)
+        image = re.search(r"^ARG RUST_IMAGE=docker\.io/library/rust:(\S+)-bookworm$", DOCKERFILE.read_text(), re.MULTILINE)
         self.assertEqual(image[1], WORKSPACE["package"]["rust-version"])
 
     def test_the_context_holds_every_member_of_the_workspace(self):
