@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     cli::MasksRoot,
+    deletion_cost::HeldJobs,
     errors::JobError,
     lease::{HeldLease, Timing},
     metrics::{Metrics, Stage},
@@ -41,6 +42,8 @@ pub struct Worker {
     pub store: StoreState,
     /// Ids of jobs and batches that were cancelled.
     pub cancelled: broadcast::Sender<Uuid>,
+    /// How many jobs it has.
+    pub held_jobs: HeldJobs,
     /// Cancelled when jobs that still run must be given back.
     pub stop_jobs: CancellationToken,
     /// This worker's name in the ledger, the logs and the receipts.

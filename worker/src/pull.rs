@@ -94,6 +94,7 @@ pub async fn pull(
 async fn serve_token(worker: Arc<Worker>, token: Token, shutdown: CancellationToken) -> Ended {
     match worker.claim(&shutdown).await {
         Claim::Job(job, asked_at) => {
+            let _held = worker.held_jobs.hold();
             worker.process(*job, asked_at).await;
             // Whatever became of the job: if it needs another token, the ledger sends one.
             token.ack().await;
@@ -111,6 +112,7 @@ async fn poll(worker: Arc<Worker>, shutdown: CancellationToken) -> Ended {
     let Claim::Job(job, asked_at) = worker.claim(&shutdown).await else {
         return Ended { found_unannounced_work: false };
     };
+    let _held = worker.held_jobs.hold();
     worker.process(*job, asked_at).await;
     Ended { found_unannounced_work: true }
 }

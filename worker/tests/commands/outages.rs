@@ -48,7 +48,7 @@ async fn a_job_outlives_the_loss_of_every_connection() {
     system.ledger.declare_pool("test").await.unwrap();
     let image = system.put_image("cells.png", &fs::read(draw_cells(system.folder())).unwrap());
     let job = system.submit(&image, LASTING).await;
-    let worker = RunningWorker::start_via(&system, &proxies);
+    let worker = RunningWorker::start_via(&system, &proxies, &[]);
     worker.steps_begun().await;
     for proxy in [&proxies.postgres, &proxies.rabbitmq, &proxies.objects] {
         proxy.set(Mode::Reset);
