@@ -31,37 +31,37 @@ struct ApiServer {
 }
 
 impl ApiServer {
-    async fn start(system: &System, answer: &'static str) -> Self {
+    async fn start(system: &System, answer: &'static str) -> anyhow::Result<Self> {
         let mut authority = CertificateParams::default();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new([Ipv4Addr::LOCALHOST.to_string()]).unwrap().signed_by(&key, &authority).unwrap();
+        let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
+        let key = KeyPair::generate()?;
+        let certificate = CertificateParams::new([Ipv4Addr::LOCALHOST.to_string()])?.signed_by(&key, &authority)?;
         let tls = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let tls = tls.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(tls.with_single_cert(vec![certificate.der().clone()], key).unwrap()));
+        let tls = tls.with_safe_default_protocol_versions()?.with_no_client_auth();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
+        let acceptor = TlsAcceptor::from(Arc::new(tls.with_single_cert(vec![certificate.der().clone()], key)?));
 
         let service_account = system.folder().join("service-account");
-        fs::create_dir(&service_account).unwrap();
-        fs::write(service_account.join("ca.crt"), authority.pem()).unwrap();
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let port = listener.local_addr().unwrap().port();
+        fs::create_dir(&service_account)?;
+        fs::write(service_account.join("ca.crt"), authority.pem())?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let port = listener.local_addr()?.port();
         let (seen, requests) = watch::channel(Vec::new());
         tokio::spawn(async move {
             loop {
-                let (connection, _) = listener.accept().await.unwrap();
-                let request = serve(&acceptor, connection, answer).await.unwrap();
+                let (connection, _) = listener.accept().await.expect("the listener lives");
+                let request = serve(&acceptor, connection, answer).await.expect("a request over TLS");
                 seen.send_modify(|requests: &mut Vec<String>| requests.push(request));
             }
         });
         let server = Self { port, requests, service_account };
         server.renew_token("first");
-        server
+        Ok(server)
     }
 
     fn renew_token(&self, token: &str) {
-        fs::write(self.service_account.join("token"), format!("{token}\n")).unwrap();
+        fs::write(self.service_account.join("token"), format!("{token}\n")).expect("the folder takes files");
     }
 
     /// A worker in a pod of this cluster.
@@ -91,12 +91,12 @@ async fn serve(acceptor: &TlsAcceptor, connection: TcpStream, answer: &str) -> s
     }
     let head = String::from_utf8_lossy(&request).to_lowercase();
     let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next()).unwrap_or("0");
-    let mut body = vec![0; length.parse().unwrap()];
+    let mut body = vec![0; length.parse().expect("a number")];
     connection.read_exact(&mut body).await?;
     connection.write_all(answer.as_bytes()).await?;
     connection.shutdown().await?;
     request.extend(body);
-    Ok(String::from_utf8(request).unwrap())
+    Ok(String::from_utf8_lossy(&request).into_owned())
 }
 
 /// Whether the request sets this cost with that token.
@@ -113,7 +113,7 @@ fn sets(request: &str, cost: &str, token: &str) -> bool {
 async fn a_pod_costs_more_while_it_is_busy_and_jobs_in_a_row_are_one_busy_time() {
     let system = System::start().await;
     system.ledger.declare_pool("test").await.unwrap();
-    let server = ApiServer::start(&system, OK).await;
+    let server = ApiServer::start(&system, OK).await.unwrap();
     let image = system.put_image("cells.png", &fs::read(draw_cells(system.folder())).unwrap());
     let mut jobs = Vec::new();
     for _ in 0..4 {
@@ -139,7 +139,7 @@ async fn a_pod_costs_more_while_it_is_busy_and_jobs_in_a_row_are_one_busy_time()
 async fn work_goes_on_where_the_cost_cannot_be_set_and_the_log_says_so_once() {
     let system = System::start().await;
     system.ledger.declare_pool("test").await.unwrap();
-    let server = ApiServer::start(&system, FORBIDDEN).await;
+    let server = ApiServer::start(&system, FORBIDDEN).await.unwrap();
     let image = system.put_image("cells.png", &fs::read(draw_cells(system.folder())).unwrap());
     let job = system.submit(&image, 3).await;
     let worker = server.worker(&system);

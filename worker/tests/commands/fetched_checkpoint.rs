@@ -26,12 +26,12 @@ struct Stored {
 impl Stored {
     async fn start() -> Self {
         let system = System::start().await;
-        system.ledger.declare_pool("test").await.unwrap();
-        let content = fs::read(checkpoint()).unwrap();
+        system.ledger.declare_pool("test").await.expect("Postgres answers");
+        let content = fs::read(checkpoint()).expect("it was just written");
         let place = system.stack.objects.dir().join("models").join(KEY);
-        fs::create_dir_all(place.parent().unwrap()).unwrap();
-        fs::write(&place, &content).unwrap();
-        let proxies = Proxies::start(&system.stack).unwrap();
+        fs::create_dir_all(place.parent().expect("a key has a folder")).expect("the store's folder takes files");
+        fs::write(&place, &content).expect("the store's folder takes files");
+        let proxies = Proxies::start(&system.stack).expect("free ports");
         let cache = system.folder().join("node/cache");
         Self { proxies, sha256: sha256(&content), content, cache, system }
     }
@@ -56,13 +56,13 @@ impl Stored {
     /// The names in the cache.
     fn kept(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.cache).into_iter().flatten();
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        entries.map(|entry| entry.expect("the folder can be read").file_name().to_string_lossy().into_owned()).collect()
     }
 
     /// The cache has the checkpoint and nothing else.
     fn is_kept(&self) {
         assert_eq!(self.kept(), [format!("{}.safetensors", self.sha256)]);
-        assert_eq!(fs::read(self.place()).unwrap(), self.content);
+        assert_eq!(fs::read(self.place()).expect("it is there"), self.content);
     }
 }
 
