@@ -197,7 +197,7 @@ fn refuses_settings_that_cannot_work_before_it_asks_any_server() {
         (&good, ["--lease-seconds", "0"], "more than 0 seconds"),
         (&good, ["--checkpoint-sha256", "abc"], "64 hexadecimal digits"),
         (&good, ["--checkpoint-sha256", &zeros], "expected 0000"),
-        (&good, ["--pod-deletion-cost", "true"], "KUBERNETES_SERVICE_HOST"),
+        (&good, ["--pod-deletion-cost", "true"], "--pod-deletion-cost needs"),
         (&stored, ["--pool", "test"], "--checkpoint-sha256 (DOTMASK_CHECKPOINT_SHA256)"),
         (&stored, ["--checkpoint-sha256", &zeros], "--checkpoint-cache (DOTMASK_CHECKPOINT_CACHE)"),
     ] {
