@@ -23,7 +23,7 @@ pub struct QuickWorker {
 impl QuickWorker {
     /// Starts one for the pool of all tests, with these flags of `worker run`; the others are as shipped.
     pub fn start(system: &System, flags: &[&str]) -> anyhow::Result<Self> {
-        Self::start_in(system, &system.stack.environment(), flags)
+        Self::start_in(system, &system.environment(), flags)
     }
 
     /// The same with servers that are reached in another way.

@@ -27,6 +27,18 @@ impl JobState {
     pub fn is_terminal(self) -> bool {
         !matches!(self, Self::Queued | Self::Running)
     }
+
+    /// In a word, for logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Quarantined => "quarantined",
+        }
+    }
 }
 
 /// What kind of error ended an attempt; the class alone decides what happens next.
@@ -39,6 +51,17 @@ pub enum ErrorClass {
     Permanent,
     /// The worker was told to stop; the job is as good as before.
     Shutdown,
+}
+
+impl ErrorClass {
+    /// In a word, for logs and metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Permanent => "permanent",
+            Self::Shutdown => "shutdown",
+        }
+    }
 }
 
 /// Why an attempt, or a job, failed.
@@ -135,7 +158,7 @@ pub struct JobResult {
     pub masks: Vec<Mask>,
     /// An evaluation's rows. [`crate::Ledger::jobs`] leaves them out.
     pub scores: Vec<Score>,
-    /// How long the attempt took.
+    /// What the attempt took the worker, without its wait for the model, which others' jobs had meanwhile.
     pub seconds: f64,
 }
 
@@ -173,10 +196,14 @@ pub struct ClaimedJob {
     pub lease: Lease,
     /// Which attempt this is, from 1.
     pub attempt: i32,
+    /// How many it may have.
+    pub max_attempts: i32,
     /// What to do.
     pub request: SegmentationRequest,
     /// Whether it may take over a finished result, and lend its own.
     pub reuse: bool,
+    /// The span that its batch came in with, as W3C's `traceparent`; none of a batch that came by a version without.
+    pub traceparent: Option<String>,
 }
 
 /// The rows of one evaluation.
@@ -236,7 +263,7 @@ pub struct JobStatus {
 }
 
 /// What the reaper did with a job whose lease had expired.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ReapedJob {
     /// The job.
     pub job_id: Uuid,
@@ -250,4 +277,6 @@ pub struct ReapedJob {
     pub epoch: i64,
     /// `Queued`, `Quarantined`, or `Failed` when that was its last attempt.
     pub state: JobState,
+    /// From the claim to now.
+    pub seconds: f64,
 }

@@ -14,13 +14,13 @@ pub async fn run(tasks: Tasks, every: Duration) {
 async fn pass(tasks: &Tasks) -> Result<(), TaskError> {
     let reaped = tasks.ledger.reap().await?;
     for job in &reaped {
-        tasks.metrics.record_reaped(&job.pool, job.state);
+        tasks.metrics.record_reaped(job);
         let became = match job.state {
             JobState::Quarantined => "quarantined: two workers were lost while they had it",
             JobState::Failed => "failed: that was its last attempt",
             _ => "queued again",
         };
-        tracing::warn!(job.id = %job.job_id, batch.id = %job.batch_id, pool = job.pool, worker = job.worker, epoch = job.epoch, became, "worker lost");
+        tracing::warn!(job.id = %job.job_id, batch.id = %job.batch_id, pool = job.pool, worker = job.worker, epoch = job.epoch, state = job.state.label(), became, "worker lost");
     }
     if !reaped.is_empty() {
         tasks.outbox_filled.notify_one();

@@ -10,7 +10,7 @@ use anyhow::Context;
 use ledger::{Ledger, LedgerError};
 use objects::{Objects, ObjectsConfig};
 use segmenter::set_threads;
-use telemetry::{Health, Outage, retry_until_ready};
+use telemetry::{Catalogue, Health, Outage, Service, Traces, retry_until_ready};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -40,31 +40,34 @@ const HTTP_PATIENCE: Duration = Duration::from_secs(1);
 /// Works until SIGTERM or SIGINT. A second one ends the process at once.
 pub fn run<E: Engine>(config: RunArgs) -> Result<(), Failure> {
     config.check().map_err(Failure::bad_input)?;
-    telemetry::init_logs(config.log_format).map_err(Failure::bad_input)?;
+    // Fails only where a provider is installed already, and that one will do.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let service = Service { name: env!("CARGO_CRATE_NAME"), sampled_by: Some("job.id") };
+    let traces = telemetry::start(service, config.log_format).map_err(Failure::bad_input)?;
     if let Some(threads) = config.compute.threads {
         set_threads(threads.into());
     }
-    // Fails only where a provider is installed already, and that one will do.
-    let _ = rustls::crypto::ring::default_provider().install_default();
 
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
-    let outcome = runtime.block_on(serve::<E>(config));
+    let outcome = runtime.block_on(serve::<E>(config, traces));
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve<E: Engine>(config: RunArgs) -> Result<(), Failure> {
+async fn serve<E: Engine>(config: RunArgs, traces: Traces) -> Result<(), Failure> {
     let shutdown = telemetry::termination().context("cannot listen for signals")?;
     exit_at_the_second_signal(shutdown.clone()).context("cannot listen for signals")?;
-    let registry = telemetry::registry(VERSION);
-    let metrics = Metrics::new(&registry).context("cannot register the metrics")?;
-    let health = Health::new(&["model", "postgres", "rabbitmq", "s3"]);
+    let (metrics, health, catalogue) = catalogue(&config.pool).context("cannot register the metrics")?;
     let listener = TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr().context("cannot listen")?;
     tracing::info!(address = %address, "metrics and health");
     let ended = CancellationToken::new();
-    let http =
-        tokio::spawn(telemetry::serve(listener, telemetry::routes(registry, health.clone()), ended.clone(), HTTP_PATIENCE));
+    let http = tokio::spawn(telemetry::serve(
+        listener,
+        telemetry::routes(catalogue.registry(), health.clone()),
+        ended.clone(),
+        HTTP_PATIENCE,
+    ));
 
     let store = ObjectsConfig {
         endpoint: config.s3_endpoint.clone(),
@@ -83,7 +86,7 @@ async fn serve<E: Engine>(config: RunArgs) -> Result<(), Failure> {
     let outcome = work(config, model, checkpoint_sha256, objects, metrics, health, &shutdown).await;
     ended.cancel();
     // The server answers nothing that matters any more.
-    let (model_has_ended, _) = tokio::join!(thread.ended(), http);
+    let (model_has_ended, _, ()) = tokio::join!(thread.ended(), http, traces.end());
     if !model_has_ended {
         let code = outcome.as_ref().map_or_else(Failure::report, |()| 0);
         leave(code.into());
@@ -113,6 +116,21 @@ async fn prepare<E: Engine>(
     let (model, thread) = started.map_err(Failure::bad_input)?;
     health.set("model", Ok(()));
     Ok(Prepared { model, thread, checkpoint_sha256 })
+}
+
+/// All that is counted here.
+fn catalogue(pool: &str) -> prometheus::Result<(Metrics, Health, Catalogue)> {
+    let mut catalogue = Catalogue::new(VERSION, &[("pool", pool)])?;
+    let health = Health::new(&["model", "postgres", "rabbitmq", "s3"], &mut catalogue)?;
+    let metrics = Metrics::new(&mut catalogue)?;
+    Ok((metrics, health, catalogue))
+}
+
+/// Prints every metric of [`run`].
+pub fn list_metrics() -> Result<(), Failure> {
+    let (_, _, catalogue) = catalogue("none").context("cannot register the metrics")?;
+    print!("{}", catalogue.markdown());
+    Ok(())
 }
 
 /// All that needs the model; it has let go of it when it returns.
