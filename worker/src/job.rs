@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     cli::MasksRoot,
+    deletion_cost::HeldJobs,
     errors::JobError,
     lease::{HeldLease, Timing},
     metrics::{Metrics, Stage},
@@ -42,6 +43,8 @@ pub struct Worker {
     pub store: StoreState,
     /// Ids of jobs and batches that were cancelled.
     pub cancelled: broadcast::Sender<Uuid>,
+    /// How many jobs it has.
+    pub held_jobs: HeldJobs,
     /// Cancelled when jobs that still run must be given back.
     pub stop_jobs: CancellationToken,
     /// This worker's name in the ledger, the logs and the receipts.
@@ -168,6 +171,7 @@ impl Worker {
 
     /// Does the claimed job and has the last word on it, to be called in its span. `asked_at` is when the claim was sent.
     pub async fn process(&self, job: ClaimedJob, asked_at: tokio::time::Instant) -> Outcome {
+        let _held = self.held_jobs.hold();
         let started = Instant::now();
         let (attempt, epoch) = (job.attempt, job.lease.epoch);
         tracing::info!(state = "running", attempt, epoch, worker = self.name, pool = self.pool, "job claimed");
