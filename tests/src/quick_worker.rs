@@ -50,8 +50,11 @@ impl QuickWorker {
     /// The value of a series that counts, named as it is in `/metrics`.
     pub async fn count(&self, series: &str) -> anyhow::Result<u64> {
         let metrics = self.get("/metrics").await?;
+        // Every series of a worker bears its pool.
+        let [alone, last, first] = ["{pool}", ",pool", "pool,"].map(|label| label.replace("pool", &format!("pool=\"{POOL}\"")));
+        let without_pool = metrics.replace(&alone, "").replace(&last, "").replace(&first, "");
         let value = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();
-        metrics.lines().find_map(value).with_context(|| format!("no series {series} in:\n{metrics}"))
+        without_pool.lines().find_map(value).with_context(|| format!("no series {series} in:\n{metrics}"))
     }
 
     /// An answer, with its head.
