@@ -147,6 +147,7 @@ async fn describes_every_route_in_its_openapi_document() {
         ("/v1/jobs/{id}/cancel", vec!["post"]),
         ("/v1/jobs/{id}/retry", vec!["post"]),
         ("/v1/pools", vec!["get"]),
+        ("/v1/pools/{name}", vec!["get"]),
     ];
     assert_eq!(routes, expected);
 
