@@ -196,7 +196,7 @@ BOARD = board(
         label_variable("namespace", "Namespace", "label_values(dotmask_open_jobs, namespace)"),
         label_variable("pool", "Pool", "label_values(dotmask_open_jobs{<all>}, pool)", every=".+", several=True),
         text_variable("gpu_hour_price", "Price of a GPU-hour (USD)", "2.50"),
-        text_variable("drain_seconds", "Drain target (s)", "900"),
+        text_variable("drain_seconds", "Drain target (s)", "600"),
         choice_variable("before", "Quality against", ["1d", "1h"]),
     ],
     rows=[WELL, FLOW, FAILURES, TIME, MONEY, QUALITY, DEPENDENCIES, WORKERS],
