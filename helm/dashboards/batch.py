@@ -66,7 +66,7 @@ WHERE batch_id = {BATCH} AND state IN ('succeeded', 'failed', 'cancelled', 'quar
 GROUP BY 1, 2
 ORDER BY 1""", table=False), width=16, bars=True, stacked=True),
     of(table, "The batch", "As it was submitted.",
-       sql(f"SELECT id::text AS id, name, pool, reuse, created_at FROM batches WHERE id = {BATCH}"), width=8),
+       sql(f"SELECT id::text AS id, coalesce(name, '') AS name, pool, reuse, created_at FROM batches WHERE id = {BATCH}"), width=8),
     of(table, "Running now", "Jobs of the batch that a worker holds, longest first, and when their leases end if they are not renewed.",
        sql(f"""
 SELECT line, jobs.id::text AS job, worker, attempt, extract(epoch FROM now() - started_at)::float8 AS "held for", expires_at AS "lease until"

@@ -3,6 +3,7 @@
 
 pub mod chaos;
 mod images;
+pub mod observed;
 pub mod quick;
 mod quick_worker;
 mod system;
@@ -10,5 +11,5 @@ mod verdict;
 
 pub use images::{jpeg_of_blobs, labels_of_blobs, png_of_blobs, png_that_begins_with, tiff16_of_blobs};
 pub use quick_worker::{QuickWorker, line};
-pub use system::{BUCKET, POOL, Release, System, WorkerSettings};
+pub use system::{BUCKET, POOL, Release, System, WorkerSettings, repository};
 pub use verdict::{check_every_job_has_one_result, check_quick_masks};
