@@ -1,6 +1,6 @@
 """The board for a person at night: the first row says whether it is well, the rows below why not, and what it costs."""
 
-from panels import (BAD, OK, PLAIN, PROMETHEUS, WARN, board, choice_variable, datasource_variable, label_variable, link, promql, row, series, stat,
+from panels import (BAD, PLAIN, PROMETHEUS, WARN, board, choice_variable, datasource_variable, label_variable, link, promql, row, series, stat,
                     table, text_variable, up_and_down)
 
 # Every dispatcher reads these from Postgres alike: never to be summed over dispatchers.
@@ -41,17 +41,18 @@ def gpu(metric, factor=""):
 
 WELL = row(
     "Is it well?",
-    stat("Alerts", "Alerts of dotmask that fire now. Each has a section in the runbook.", "short",
-         promql({"": 'count(ALERTS{<all>,alertname=~"Dotmask.+",alertstate="firing"}) or vector(0)'}), limits=[(1, BAD)], graph=False),
+    stat("Alerts", "Alerts of dotmask that fire now. Each has a section in docs/RUNBOOK.md.", "short",
+         promql({"": 'count(ALERTS{namespace=~"$namespace|",alertname=~"Dotmask.+",alertstate="firing"}) or vector(0)'}), limits=[(1, BAD)], graph=False),
     stat("Dependencies down", "Checks of Postgres, RabbitMQ, S3 or the model that fail in some dispatcher or worker.", "short",
-         promql({"": "sum(1 - dotmask_check_up{<all>})"}), limits=[(1, BAD)]),
+         promql({"": "sum(1 - dotmask_check_up{<all>})"}), limits=[(1, BAD)], no_value="not scraped"),
     stat("Images a minute", "Jobs that succeeded, all chosen pools together.", "suffix: /min",
          promql({"": f"60 * sum(rate({SUCCEEDED}[$__rate_interval]))"}), first=PLAIN),
-    stat("Backlog", "Jobs queued or running.", "short", promql({"": f"sum({BACKLOG})"}), first=PLAIN),
+    stat("Backlog", "Jobs queued or running.", "short", promql({"": f"sum({BACKLOG})"}), first=PLAIN, no_value="no dispatcher"),
     stat("Time to drain", "How long the workers that are ready now need for all that is queued and running; of the slowest pool.", "s",
          promql({"": f"max({ETA})"}), limits=[(4 * 3600, WARN), (24 * 3600, BAD)], no_value="no worker"),
     stat("Oldest waiting", "Time since the oldest queued job was submitted.", "s",
-         promql({"": "max(dotmask_oldest_job_age_seconds{<pools>})"}), limits=[(8 * 3600, WARN), (48 * 3600, BAD)]),
+         promql({"": "max(dotmask_oldest_job_age_seconds{<pools>})"}), limits=[(8 * 3600, WARN), (48 * 3600, BAD)],
+         no_value="no dispatcher"),
     stat("Attempts failed", "Share of attempts of the last 15 minutes that ended in an error, retries included; of the worst pool.", "percentunit",
          promql({"": f"max({FAILED_SHARE})"}), limits=[(0.05, WARN), (0.2, BAD)], no_value="none ended"),
     stat("Cost of 1,000 images", "Ready worker-hours of the time range at the price given above, over the images answered; chosen pools together. One GPU a worker.",

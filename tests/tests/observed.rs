@@ -279,7 +279,7 @@ impl Observed {
             }
             queries.extend(selectors(expression).into_iter().map(|selector| (name.to_owned(), selector)));
         }
-        queries.push(("a job was quarantined".into(), r#"ALERTS{alertname="DotmaskQuarantined",alertstate="firing"}"#.into()));
+        queries.push(("a job was quarantined".into(), r#"ALERTS{alertname="DotmaskQuarantined",alertstate="firing",namespace="dotmask"}"#.into()));
         self.all_have_values(queries).await
     }
 
