@@ -259,7 +259,8 @@ impl Observed {
                 named.extend(metric);
             }
         }
-        let unnamed: Vec<&str> = catalogue.names().filter(|&name| !named.contains(name)).collect();
+        let unnamed: Vec<&str> =
+            catalogue.names().filter(|&name| name.starts_with("dotmask_") && !named.contains(name)).collect();
         ensure!(unnamed.is_empty(), "named by no board, no rule and no document: {unnamed:?}");
         Ok(())
     }
@@ -279,7 +280,10 @@ impl Observed {
             }
             queries.extend(selectors(expression).into_iter().map(|selector| (name.to_owned(), selector)));
         }
-        queries.push(("a job was quarantined".into(), r#"ALERTS{alertname="DotmaskQuarantined",alertstate="firing",namespace="dotmask"}"#.into()));
+        queries.push((
+            "a job was quarantined".into(),
+            r#"ALERTS{alertname="DotmaskQuarantined",alertstate="firing",namespace="dotmask"}"#.into(),
+        ));
         self.all_have_values(queries).await
     }
 
