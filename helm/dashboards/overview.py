@@ -78,7 +78,7 @@ FLOW = row(
 FAILURES = row(
     "Failures",
     series("Errors by cause", "Attempts that ended in an error. Transient ones are tried again, permanent ones are the image's or the request's fault.", "suffix: /min",
-           promql({"{{cause}} ({{class}})": '60 * sum by (cause, class) (rate(dotmask_worker_errors_total{<pools>,class!=\"shutdown\"}[$__rate_interval])) > 0'}), bars=True, stacked=True,
+           promql({"{{cause}} ({{class}})": '60 * sum by (cause, class) (rate(dotmask_worker_errors_total{<pools>,class!="shutdown"}[$__rate_interval])) > 0'}), bars=True, stacked=True,
            no_value="none"),
     series("Attempts by how they ended", "Released: given back by a worker that was told to stop, not charged. Lease lost: another worker may hold the job.", "suffix: /min",
            promql({"{{outcome}}": "60 * sum by (outcome) (rate(dotmask_worker_jobs_total{<pools>}[$__rate_interval]))"}), bars=True, stacked=True),
