@@ -15,8 +15,11 @@ build: setup ## build the binaries into target/debug
 demo: build ## segment real images with the whole system; pictures go to .demo/out, or to OUT=folder
 	@target/debug/demo $(if $(OUT),--out '$(OUT)')
 
-test: build ## unit tests, parity with the official SAM, end to end through real servers, kill -9, a rolling upgrade
+test: build ## unit tests, parity with the official SAM, end to end through real servers, kill -9, a rolling upgrade, chart, images, boards
+	@scripts/setup --checks
 	@cargo nextest --version > /dev/null 2>&1 || cargo install --locked cargo-nextest@$(NEXTEST)
+	.venv/bin/python -m unittest discover -s helm/tests
+	.venv/bin/python -m unittest discover -s containers/tests
 	cargo test --workspace --doc --quiet
 	cargo nextest run --workspace --no-fail-fast
 	scripts/test-upgrade

@@ -34,6 +34,8 @@ pub enum Command {
     Serve(ServeArgs),
     /// Bring the database up to date and exit; several may do so at once.
     Migrate(PostgresArgs),
+    /// List every metric of serve as a Markdown table.
+    Metrics,
     /// Send a manifest (JSON lines) as one batch and print the batch's id.
     Submit(Box<SubmitArgs>),
     /// Show a batch's progress until it is done, then its jobs.

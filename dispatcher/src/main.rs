@@ -45,6 +45,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         Command::Serve(args) => serve::run(args).await,
         Command::Migrate(args) => serve::migrate(&args).await,
+        Command::Metrics => serve::list_metrics(),
         Command::Submit(args) => submit::run(*args).await,
         Command::Watch(args) => watch::run(args).await,
         Command::Report(args) => report::run(args).await,

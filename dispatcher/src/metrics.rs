@@ -3,10 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::http::{Method, StatusCode};
-use ledger::{JobState, PoolBacklog};
-use prometheus::{
-    GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, core::Collector,
-};
+use ledger::{JobState, ReapedJob, Workload};
+use prometheus::{CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts};
+use telemetry::Catalogue;
 
 /// The dispatcher's metrics; clones share them.
 #[derive(Clone)]
@@ -21,39 +20,36 @@ struct Inner {
     published_tokens: IntCounterVec,
     reconciled_tokens: IntCounterVec,
     reaped_leases: IntCounterVec,
+    lost_attempt_seconds: CounterVec,
     aged_jobs: IntCounterVec,
-    jobs: IntGaugeVec,
-    ready_tokens: IntGaugeVec,
-    outbox_tokens: IntGaugeVec,
+    open_jobs: IntGaugeVec,
+    busy_workers: IntGaugeVec,
+    expired_leases: IntGaugeVec,
     next_job_age: GaugeVec,
+    oldest_job_age: GaugeVec,
+    job_seconds: GaugeVec,
+    open_work_seconds: GaugeVec,
+    outbox_tokens: IntGaugeVec,
+    outbox_age: GaugeVec,
+    ready_tokens: IntGaugeVec,
 }
 
+/// What became of a job whose worker was lost.
+const REAPED: [&str; 3] = ["requeued", "quarantined", "failed"];
+
 impl Metrics {
-    /// Registers every metric; once a registry.
-    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let counter = |name: &str, help: &str, labels: &[&str]| {
-            register(registry, IntCounterVec::new(Opts::new(format!("dotmask_dispatcher_{name}"), help), labels))
-        };
-        let gauge =
-            |name: &str, help: &str| register(registry, IntGaugeVec::new(Opts::new(format!("dotmask_{name}"), help), &["pool"]));
-        let seconds = HistogramOpts::new("dotmask_dispatcher_request_seconds", "How long requests took, uploads included");
-        let next_job_age =
-            Opts::new("dotmask_next_job_age_seconds", "Time since the job that is claimed next was submitted, 0 if none is due");
+    /// Registers every metric; once a catalogue.
+    pub fn new(catalogue: &mut Catalogue) -> prometheus::Result<Self> {
+        let named = |name: &str, help: &str| Opts::new(format!("dotmask_dispatcher_{name}"), help);
+        let gauge = |name: &str, help: &str| IntGaugeVec::new(Opts::new(format!("dotmask_{name}"), help), &["pool"]);
+        let measure = |name: &str, help: &str| GaugeVec::new(Opts::new(format!("dotmask_{name}"), help), &["pool"]);
+        let seconds = HistogramOpts::new("dotmask_dispatcher_request_seconds", "How long requests took, uploads included")
+            .buckets(telemetry::SECONDS.into());
+        let mut counter = |name: &str, help: &str, labels: &[&str]| catalogue.add(IntCounterVec::new(named(name, help), labels));
         Ok(Self(Arc::new(Inner {
             requests: counter("requests_total", "HTTP requests", &["method", "route", "status"])?,
-            request_seconds: register(
-                registry,
-                HistogramVec::new(seconds.buckets(telemetry::SECONDS.into()), &["method", "route"]),
-            )?,
             batches: counter("batches_total", "Batches taken in, by the pool of their request", &["pool"])?,
             submitted_jobs: counter("submitted_jobs_total", "Jobs taken in, by the pool of their batch", &["pool"])?,
-            refused_manifests: register(
-                registry,
-                IntCounter::new(
-                    "dotmask_dispatcher_refused_manifests_total",
-                    "Manifests refused or broken off, nothing taken in",
-                ),
-            )?,
             published_tokens: counter("published_tokens_total", "Tokens the outbox held that the broker confirmed", &["pool"])?,
             reconciled_tokens: counter(
                 "reconciled_tokens_total",
@@ -62,18 +58,59 @@ impl Metrics {
             )?,
             reaped_leases: counter(
                 "reaped_leases_total",
-                "Leases taken from lost workers, by what became of the job",
+                "Leases taken from lost workers, by what became of the job (requeued, quarantined, failed)",
                 &["pool", "outcome"],
             )?,
             aged_jobs: counter("aged_jobs_total", "Jobs raised because their priority stood still", &["pool"])?,
-            jobs: register(
-                registry,
-                IntGaugeVec::new(Opts::new("dotmask_open_jobs", "Jobs that are not done, by pool and state"), &["pool", "state"]),
-            )?,
-            ready_tokens: gauge("ready_tokens", "Tokens waiting in the pool's queue")?,
-            outbox_tokens: gauge("outbox_tokens", "Tokens the broker is still to get")?,
-            next_job_age: register(registry, GaugeVec::new(next_job_age, &["pool"]))?,
+            refused_manifests: catalogue.add(IntCounter::with_opts(named(
+                "refused_manifests_total",
+                "Manifests refused or broken off, nothing taken in",
+            )))?,
+            lost_attempt_seconds: catalogue.add(CounterVec::new(
+                named("lost_attempt_seconds_total", "Time from the claim to the end of leases that were taken from lost workers"),
+                &["pool"],
+            ))?,
+            request_seconds: catalogue.add(HistogramVec::new(seconds, &["method", "route"]))?,
+            open_jobs: catalogue.add(IntGaugeVec::new(
+                Opts::new("dotmask_open_jobs", "Jobs that are not done, by state (queued, running)"),
+                &["pool", "state"],
+            ))?,
+            busy_workers: catalogue.add(gauge("busy_workers", "Workers that have at least one job"))?,
+            expired_leases: catalogue.add(gauge("expired_leases", "Leases that are over and not taken back yet"))?,
+            next_job_age: catalogue.add(measure(
+                "next_job_age_seconds",
+                "Time since the job that is claimed next was submitted, 0 if none is due",
+            ))?,
+            oldest_job_age: catalogue.add(measure(
+                "oldest_job_age_seconds",
+                "Time since the oldest of the jobs that wait was submitted, 0 if none waits",
+            ))?,
+            job_seconds: catalogue.add(measure(
+                "job_seconds",
+                "What a job takes a worker, without its wait for the model: the mean of the pool's newest results; 30 where there are none",
+            ))?,
+            open_work_seconds: catalogue.add(measure(
+                "open_work_seconds",
+                "How long one worker alone would need for all jobs queued and running",
+            ))?,
+            outbox_tokens: catalogue.add(gauge("outbox_tokens", "Tokens the broker is still to get"))?,
+            outbox_age: catalogue.add(measure("outbox_age_seconds", "How long the oldest of them have waited for it, 0 if none do"))?,
+            ready_tokens: catalogue.add(gauge("ready_tokens", "Tokens waiting in the pool's queue, as the broker counts them"))?,
         })))
+    }
+
+    /// A pool is known: its counters begin at zero, so that a first event shows as an increase.
+    fn begin_at_zero(&self, pool: &str) {
+        let inner = &*self.0;
+        for counter in
+            [&inner.batches, &inner.submitted_jobs, &inner.published_tokens, &inner.reconciled_tokens, &inner.aged_jobs]
+        {
+            counter.with_label_values(&[pool]);
+        }
+        for outcome in REAPED {
+            inner.reaped_leases.with_label_values(&[pool, outcome]);
+        }
+        inner.lost_attempt_seconds.with_label_values(&[pool]);
     }
 
     /// A request was answered.
@@ -106,13 +143,16 @@ impl Metrics {
     }
 
     /// A lost worker's lease was taken away.
-    pub fn record_reaped(&self, pool: &str, outcome: JobState) {
-        let outcome = match outcome {
-            JobState::Quarantined => "quarantined",
-            JobState::Failed => "failed",
-            _ => "requeued",
+    pub fn record_reaped(&self, job: &ReapedJob) {
+        let [requeued, quarantined, failed] = REAPED;
+        let outcome = match job.state {
+            JobState::Quarantined => quarantined,
+            JobState::Failed => failed,
+            _ => requeued,
         };
-        self.0.reaped_leases.with_label_values(&[pool, outcome]).inc();
+        self.0.reaped_leases.with_label_values(&[job.pool.as_str(), outcome]).inc();
+        // Against a clock that was set back: a counter never falls.
+        self.0.lost_attempt_seconds.with_label_values(&[&job.pool]).inc_by(job.seconds.max(0.0));
     }
 
     /// Jobs were raised to a higher priority.
@@ -120,26 +160,25 @@ impl Metrics {
         self.0.aged_jobs.with_label_values(&[pool]).inc_by(jobs);
     }
 
-    /// The ledger's own count of a pool's open jobs.
-    pub fn set_open_jobs(&self, pool: &str, queued: u64, running: u64) {
-        self.0.jobs.with_label_values(&[pool, "queued"]).set(queued.cast_signed());
-        self.0.jobs.with_label_values(&[pool, "running"]).set(running.cast_signed());
-    }
-
-    /// The ledger's own measure of what waits in a pool.
-    pub fn set_backlog(&self, backlog: &PoolBacklog) {
-        self.0.outbox_tokens.with_label_values(&[&backlog.pool]).set(backlog.outbox_tokens);
-        self.0.next_job_age.with_label_values(&[&backlog.pool]).set(backlog.next_job_age_seconds.unwrap_or(0.0));
+    /// What the ledger measured of a pool.
+    pub fn set_workload(&self, workload: &Workload) {
+        let inner = &*self.0;
+        let pool = workload.pool.as_str();
+        self.begin_at_zero(pool);
+        inner.open_jobs.with_label_values(&[pool, "queued"]).set(workload.queued);
+        inner.open_jobs.with_label_values(&[pool, "running"]).set(workload.running);
+        inner.busy_workers.with_label_values(&[pool]).set(workload.busy_workers);
+        inner.expired_leases.with_label_values(&[pool]).set(workload.expired_leases);
+        inner.next_job_age.with_label_values(&[pool]).set(workload.next_job_age_seconds.unwrap_or(0.0));
+        inner.oldest_job_age.with_label_values(&[pool]).set(workload.oldest_job_age_seconds.unwrap_or(0.0));
+        inner.job_seconds.with_label_values(&[pool]).set(workload.job_seconds());
+        inner.open_work_seconds.with_label_values(&[pool]).set(workload.open_work_seconds());
+        inner.outbox_tokens.with_label_values(&[pool]).set(workload.outbox_tokens);
+        inner.outbox_age.with_label_values(&[pool]).set(workload.outbox_age_seconds.unwrap_or(0.0));
     }
 
     /// The broker's own count of a pool's tokens.
     pub fn set_ready_tokens(&self, pool: &str, tokens: u32) {
         self.0.ready_tokens.with_label_values(&[pool]).set(tokens.into());
     }
-}
-
-fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: prometheus::Result<C>) -> prometheus::Result<C> {
-    let collector = collector?;
-    registry.register(Box::new(collector.clone()))?;
-    Ok(collector)
 }

@@ -1,4 +1,4 @@
-//! `dispatcher serve` and `dispatcher migrate`.
+//! `dispatcher serve`, `dispatcher migrate` and `dispatcher metrics`.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context;
 use ledger::{Ledger, LedgerError};
-use telemetry::Health;
+use telemetry::{Catalogue, Health};
 use tokio::{
     net::TcpListener,
     sync::{Notify, Semaphore},
@@ -29,9 +29,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 pub async fn run(args: ServeArgs) -> anyhow::Result<Exit> {
     broker::check_url(&args.amqp_url)?;
     let shutdown = telemetry::termination()?;
-    let registry = telemetry::registry(env!("CARGO_PKG_VERSION"));
-    let metrics = Metrics::new(&registry)?;
-    let health = Health::new(&["postgres", "rabbitmq"]);
+    let (metrics, health, catalogue) = catalogue()?;
     let api = Api {
         ledger: Arc::new(OnceLock::new()),
         uploads: Arc::new(Semaphore::new(args.postgres_connections as usize / 2)),
@@ -42,7 +40,8 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<Exit> {
 
     let listener = TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
     tracing::info!(address = %listener.local_addr()?, "listening");
-    let router = api::finish(api::router(api.clone()).merge(telemetry::routes(registry, health.clone())), metrics.clone());
+    let router =
+        api::finish(api::router(api.clone()).merge(telemetry::routes(catalogue.registry(), health.clone())), metrics.clone());
     let server = telemetry::serve(listener, router, shutdown.clone(), DRAIN);
     let background = async {
         // The server must not outlive a part that cannot start.
@@ -54,6 +53,21 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<Exit> {
     background?;
     http.context("the HTTP server ended")?;
     tracing::info!("stopped");
+    Ok(Exit::Done)
+}
+
+/// All that is counted here.
+fn catalogue() -> prometheus::Result<(Metrics, Health, Catalogue)> {
+    let mut catalogue = Catalogue::new(env!("CARGO_PKG_VERSION"), &[])?;
+    let health = Health::new(&["postgres", "rabbitmq"], &mut catalogue)?;
+    let metrics = Metrics::new(&mut catalogue)?;
+    Ok((metrics, health, catalogue))
+}
+
+/// Prints every metric of `serve`.
+pub fn list_metrics() -> anyhow::Result<Exit> {
+    let (_, _, catalogue) = catalogue()?;
+    print!("{}", catalogue.markdown());
     Ok(Exit::Done)
 }
 

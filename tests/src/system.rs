@@ -63,7 +63,8 @@ impl Release {
         Self { folder: Some(folder.into()) }
     }
 
-    fn program(&self, name: &'static str) -> anyhow::Result<PathBuf> {
+    /// Where one of its programs is.
+    pub fn program(&self, name: &'static str) -> anyhow::Result<PathBuf> {
         match &self.folder {
             Some(folder) => Ok(folder.join(name)),
             None => Ok(Program::path(name)?),

@@ -31,6 +31,8 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     /// Work on a pool's jobs until told to stop.
     Run(RunArgs),
+    /// List every metric of run as a Markdown table.
+    Metrics,
 }
 
 /// Which model, and where it runs.

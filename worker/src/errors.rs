@@ -89,15 +89,39 @@ impl JobError {
         }
     }
 
-    /// The stage that failed, for logs: messages may name objects, and objects may be named after patients.
-    pub fn stage(&self) -> &'static str {
+    /// Every cause with every class it may come in.
+    pub const CAUSES: [(&'static str, ErrorClass); 17] = [
+        ("fetch", ErrorClass::Transient),
+        ("fetch", ErrorClass::Permanent),
+        ("unsteady", ErrorClass::Transient),
+        ("decode", ErrorClass::Permanent),
+        ("points", ErrorClass::Permanent),
+        ("out_of_memory", ErrorClass::Transient),
+        ("segment", ErrorClass::Transient),
+        ("segment", ErrorClass::Permanent),
+        ("fetch_truth", ErrorClass::Transient),
+        ("fetch_truth", ErrorClass::Permanent),
+        ("truth", ErrorClass::Permanent),
+        ("crash", ErrorClass::Transient),
+        ("model", ErrorClass::Transient),
+        ("encode", ErrorClass::Permanent),
+        ("upload", ErrorClass::Transient),
+        ("finalise", ErrorClass::Permanent),
+        ("shutdown", ErrorClass::Shutdown),
+    ];
+
+    /// What failed, in a word, for logs and metrics: messages may name objects, and objects may be named after patients.
+    pub fn cause(&self) -> &'static str {
         match self {
-            Self::Fetch(_) | Self::Unsteady(_) => "fetch",
+            Self::Fetch(_) => "fetch",
+            Self::Unsteady(_) => "unsteady",
             Self::Decode(_) => "decode",
-            Self::Segment(_) | Self::Points { .. } => "segment",
+            Self::Points { .. } => "points",
+            Self::Segment(SegmentError::OutOfMemory { .. }) => "out_of_memory",
+            Self::Segment(_) => "segment",
             Self::FetchTruth(_) => "fetch_truth",
             Self::Truth(_) => "truth",
-            Self::Crashed { stage, .. } => stage,
+            Self::Crashed { .. } => "crash",
             Self::ModelGone => "model",
             Self::Encode { .. } => "encode",
             Self::Store(_) => "upload",
@@ -148,5 +172,44 @@ impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Self::BadInput(error) | Self::Failed(error)) = self;
         write!(formatter, "{error:#}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is not listed has no series before it happens, and its first time would not show as an increase.
+    #[test]
+    fn every_error_is_listed_with_its_cause_and_class() {
+        let away = || ObjectsError::Unavailable { place: "s3://a/b".into(), reason: "503".into() };
+        let missing = || ObjectsError::NotFound { uri: "s3://a/b".into() };
+        let gone = || JobError::ModelGone;
+        let errors = [
+            JobError::Fetch(away()),
+            JobError::Fetch(missing()),
+            JobError::Unsteady(Box::new(gone())),
+            JobError::Decode(ImageError::Empty),
+            JobError::Segment(SegmentError::ConstantSimilarity),
+            JobError::Segment(SegmentError::Torch { reason: String::new() }),
+            JobError::Segment(SegmentError::OutOfMemory { reason: String::new() }),
+            JobError::Points { object: String::new(), source: "1".parse::<request::Points>().expect_err("no points") },
+            JobError::FetchTruth(away()),
+            JobError::FetchTruth(missing()),
+            JobError::Truth(DatasetError::Truth { file: String::new(), reason: ImageError::Empty }),
+            JobError::Crashed { stage: "decode", reason: String::new() },
+            gone(),
+            JobError::Encode { reason: String::new() },
+            JobError::Store(away()),
+            JobError::Store(missing()),
+            JobError::Record(LedgerError::UnknownPool { pool: String::new() }),
+            JobError::Shutdown,
+        ];
+        for error in &errors {
+            assert!(JobError::CAUSES.contains(&(error.cause(), error.class())), "{error:?}");
+        }
+        for listed in JobError::CAUSES {
+            assert!(errors.iter().any(|error| (error.cause(), error.class()) == listed), "{listed:?} never happens");
+        }
     }
 }

@@ -106,9 +106,7 @@ impl Outcome {
     pub fn class_label(self) -> &'static str {
         match self {
             Self::Succeeded | Self::LeaseLost => "none",
-            Self::Failed(ErrorClass::Transient) => "transient",
-            Self::Failed(ErrorClass::Permanent) => "permanent",
-            Self::Failed(ErrorClass::Shutdown) => "shutdown",
+            Self::Failed(class) => class.label(),
         }
     }
 }
@@ -127,7 +125,7 @@ impl Worker {
                     self.outage().works();
                     self.health.set("postgres", Ok(()));
                     let Some(job) = claimed else { return Claim::Nothing };
-                    self.metrics.record_stage(Stage::Claim, asked_at.elapsed().as_secs_f64());
+                    self.metrics.record_claim(asked_at.elapsed().as_secs_f64());
                     return Claim::Job(Box::new(job), asked_at);
                 }
                 Err(error) => {
@@ -161,7 +159,8 @@ impl Worker {
         };
         let was_lost = lease.interrupted().is_cancelled() && !self.stop_jobs.is_cancelled();
         let outcome = if was_lost { Outcome::LeaseLost } else { self.record(&lease, &mut worked).await };
-        self.metrics.record_job(outcome);
+        let error = worked.as_ref().err().filter(|_| outcome != Outcome::LeaseLost);
+        self.metrics.record_job(outcome, error, started.elapsed().as_secs_f64());
         match &worked {
             Ok(Worked { lend: Some(key), .. }) if outcome == Outcome::Succeeded => self.lend(&lease.lease, key).await,
             Err(error) if error.is_of_the_store() => self.store.doubt(),
@@ -174,8 +173,8 @@ impl Worker {
         let duration_ms = started.elapsed().as_millis() as u64;
         let (label, class) = (outcome.label(), outcome.class_label());
         // Where it failed and not why: the message may name the object. It is in the ledger.
-        let stage = worked.as_ref().err().filter(|_| outcome != Outcome::LeaseLost).map(JobError::stage);
-        tracing::info!(job.id = %job_id, batch.id = %batch_id, attempt, epoch, duration_ms, outcome = label, class, stage, "job ended");
+        let cause = error.map(JobError::cause);
+        tracing::info!(job.id = %job_id, batch.id = %batch_id, attempt, epoch, duration_ms, outcome = label, class, cause, "job ended");
         if let Err(error) = &worked {
             tracing::debug!(job.id = %job_id, error = %error, "why the job has no result");
         }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use prometheus::{Counter, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, core::Collector};
-use segmenter::Segmentation;
+use prometheus::{Counter, CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts};
+use segmenter::{GpuMemory, Segmentation};
+use telemetry::Catalogue;
 
-use crate::{artifacts, job::Outcome};
+use crate::{artifacts, errors::JobError, job::Outcome};
 
 /// A part of a job's way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,61 +71,79 @@ impl Stage {
 #[derive(Debug, Clone)]
 pub struct Metrics {
     stage_seconds: HistogramVec,
+    claims: IntCounter,
     jobs: IntCounterVec,
+    errors: IntCounterVec,
+    wasted_seconds: CounterVec,
     leases_lost: IntCounter,
     steps: IntCounter,
-    iou: Histogram,
+    masks: IntCounter,
     empty_masks: IntCounter,
+    iou: Histogram,
+    confidence: Histogram,
     results_reused: IntCounter,
     tokens_without_work: IntCounter,
     model_busy_seconds: Counter,
+    gpu_memory_used: IntGauge,
+    gpu_memory_total: IntGauge,
 }
 
 impl Metrics {
     /// All metrics, registered, and every known label at zero, so that a first failure shows as an increase.
-    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let stage_seconds = HistogramOpts::new("dotmask_worker_stage_seconds", "Wall-clock time of a job's stages")
-            .buckets(telemetry::SECONDS.into());
-        let iou = HistogramOpts::new("dotmask_worker_iou", "Intersection over union of each mask with its initial mask")
-            .buckets((1..=20).map(|twentieth| f64::from(twentieth) / 20.0).collect());
+    pub fn new(catalogue: &mut Catalogue) -> prometheus::Result<Self> {
+        let twentieths: Vec<f64> = (1..=20).map(|twentieth| f64::from(twentieth) / 20.0).collect();
+        let histogram = |name: &str, help: &str| HistogramOpts::new(format!("dotmask_worker_{name}"), help);
+        let named = |name: &str, help: &str| Opts::new(format!("dotmask_worker_{name}"), help);
+        let stage_seconds = histogram("stage_seconds", "Wall-clock time of a job's stages").buckets(telemetry::SECONDS.into());
+        let iou = histogram("iou", "Intersection over union of each mask with its initial mask").buckets(twentieths.clone());
+        let confidence = histogram("confidence", "Confidence of each mask, from 0 to 1").buckets(twentieths);
+        let mut counter = |name: &str, help: &str| catalogue.add(IntCounter::with_opts(named(name, help)));
         let metrics = Self {
-            stage_seconds: HistogramVec::new(stage_seconds, &["stage"])?,
-            jobs: IntCounterVec::new(
-                Opts::new("dotmask_worker_jobs_total", "Attempts that ended here, by outcome and by the class of their error"),
+            claims: counter("claims_total", "Jobs claimed")?,
+            leases_lost: counter("leases_lost_total", "Attempts stopped because another may hold the job, or nobody any more")?,
+            steps: counter("steps_total", "Fine-tuning steps done")?,
+            masks: counter("masks_total", "Masks made")?,
+            empty_masks: counter("empty_masks_total", "Masks without any foreground")?,
+            results_reused: counter("results_reused_total", "Results taken over from another job instead of computed")?,
+            tokens_without_work: counter("tokens_without_work_total", "Tokens for which no job was due")?,
+            jobs: catalogue.add(IntCounterVec::new(
+                named("jobs_total", "Attempts that ended here, by outcome and by the class of their error"),
                 &["outcome", "class"],
-            )?,
-            leases_lost: IntCounter::new(
-                "dotmask_worker_leases_lost_total",
-                "Attempts stopped because another may hold the job",
-            )?,
-            steps: IntCounter::new("dotmask_worker_steps_total", "Fine-tuning steps done")?,
-            iou: Histogram::with_opts(iou)?,
-            empty_masks: IntCounter::new("dotmask_worker_empty_masks_total", "Masks without any foreground")?,
-            results_reused: IntCounter::new(
-                "dotmask_worker_results_reused_total",
-                "Results taken over from another job instead of computed",
-            )?,
-            tokens_without_work: IntCounter::new("dotmask_worker_tokens_without_work_total", "Tokens for which no job was due")?,
-            model_busy_seconds: Counter::new("dotmask_worker_model_busy_seconds_total", "Time the model spent on images")?,
+            ))?,
+            errors: catalogue.add(IntCounterVec::new(
+                named(
+                    "errors_total",
+                    "Attempts that ended in an error, by its cause and its class; those that are transient are retried",
+                ),
+                &["cause", "class"],
+            ))?,
+            wasted_seconds: catalogue.add(CounterVec::new(
+                named("wasted_seconds_total", "Time of attempts that ended without a result, by outcome"),
+                &["outcome"],
+            ))?,
+            stage_seconds: catalogue.add(HistogramVec::new(stage_seconds, &["stage"]))?,
+            iou: catalogue.add(Histogram::with_opts(iou))?,
+            confidence: catalogue.add(Histogram::with_opts(confidence))?,
+            model_busy_seconds: catalogue
+                .add(Counter::with_opts(named("model_busy_seconds_total", "Time the model spent on images")))?,
+            gpu_memory_used: catalogue.add(IntGauge::with_opts(named(
+                "gpu_memory_used_bytes",
+                "GPU memory in use by all processes after the last image, 0 on cpu",
+            )))?,
+            gpu_memory_total: catalogue
+                .add(IntGauge::with_opts(named("gpu_memory_total_bytes", "GPU memory that there is, 0 on cpu")))?,
         };
         for stage in Stage::ALL {
             metrics.stage_seconds.with_label_values(&[stage.label()]);
         }
         for outcome in Outcome::ALL {
             metrics.jobs.with_label_values(&[outcome.label(), outcome.class_label()]);
+            if outcome != Outcome::Succeeded {
+                metrics.wasted_seconds.with_label_values(&[outcome.label()]);
+            }
         }
-        for collector in [
-            Box::new(metrics.stage_seconds.clone()) as Box<dyn Collector>,
-            Box::new(metrics.jobs.clone()),
-            Box::new(metrics.leases_lost.clone()),
-            Box::new(metrics.steps.clone()),
-            Box::new(metrics.iou.clone()),
-            Box::new(metrics.empty_masks.clone()),
-            Box::new(metrics.results_reused.clone()),
-            Box::new(metrics.tokens_without_work.clone()),
-            Box::new(metrics.model_busy_seconds.clone()),
-        ] {
-            registry.register(collector)?;
+        for (cause, class) in JobError::CAUSES {
+            metrics.errors.with_label_values(&[cause, class.label()]);
         }
         Ok(metrics)
     }
@@ -134,11 +153,23 @@ impl Metrics {
         self.stage_seconds.with_label_values(&[stage.label()]).observe(seconds);
     }
 
-    /// An attempt ended.
-    pub fn record_job(&self, outcome: Outcome) {
+    /// A job was claimed.
+    pub fn record_claim(&self, seconds: f64) {
+        self.claims.inc();
+        self.record_stage(Stage::Claim, seconds);
+    }
+
+    /// An attempt ended after so long; its error, where that decided the outcome.
+    pub fn record_job(&self, outcome: Outcome, error: Option<&JobError>, seconds: f64) {
         self.jobs.with_label_values(&[outcome.label(), outcome.class_label()]).inc();
         if outcome == Outcome::LeaseLost {
             self.leases_lost.inc();
+        }
+        if outcome != Outcome::Succeeded {
+            self.wasted_seconds.with_label_values(&[outcome.label()]).inc_by(seconds);
+        }
+        if let Some(error) = error {
+            self.errors.with_label_values(&[error.cause(), outcome.class_label()]).inc();
         }
     }
 
@@ -153,7 +184,9 @@ impl Metrics {
         self.record_stage(Stage::Embed, seconds.embed);
         self.record_stage(Stage::Finetune, seconds.finetune);
         self.record_stage(Stage::Upsample, seconds.upsample);
+        self.masks.inc();
         self.iou.observe(segmentation.iou);
+        self.confidence.observe(segmentation.confidence);
         if artifacts::is_empty(&segmentation.mask) {
             self.empty_masks.inc();
         }
@@ -172,5 +205,11 @@ impl Metrics {
     /// The model was at work, successfully or not.
     pub fn record_model_busy(&self, duration: Duration) {
         self.model_busy_seconds.inc_by(duration.as_secs_f64());
+    }
+
+    /// What the GPU's memory was at after an image.
+    pub fn record_gpu_memory(&self, memory: GpuMemory) {
+        self.gpu_memory_used.set(memory.used_bytes.cast_signed());
+        self.gpu_memory_total.set(memory.total_bytes.cast_signed());
     }
 }

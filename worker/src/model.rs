@@ -107,7 +107,7 @@ impl Model {
                 Err(error) => return drop(report_built.send(Err(error))),
             };
             drop(report_built.send(Ok(())));
-            while serve(engine, &mut inbox, &metrics) == Served::Broken {
+            while serve(engine, device, &mut inbox, &metrics) == Served::Broken {
                 engine = match build(&checkpoint, device) {
                     Ok(engine) => engine,
                     Err(error) => {
@@ -165,7 +165,8 @@ fn build<E: Engine>(checkpoint: &Checkpoint, device: Device) -> anyhow::Result<E
 }
 
 /// Takes the model and drops it before it returns: two never stand on the device at once.
-fn serve<E: Engine>(mut engine: E, inbox: &mut mpsc::Receiver<Command>, metrics: &Metrics) -> Served {
+fn serve<E: Engine>(mut engine: E, device: Device, inbox: &mut mpsc::Receiver<Command>, metrics: &Metrics) -> Served {
+    measure_memory(device, metrics);
     while let Some(command) = inbox.blocking_recv() {
         let served = match command {
             Command::Segment(work, asked) => asked.answer(metrics, |go_on| {
@@ -177,8 +178,17 @@ fn serve<E: Engine>(mut engine: E, inbox: &mut mpsc::Receiver<Command>, metrics:
         if served == Served::Broken {
             return Served::Broken;
         }
+        measure_memory(device, metrics);
     }
     Served::All
+}
+
+fn measure_memory(device: Device, metrics: &Metrics) {
+    if device == Device::Cuda
+        && let Some(memory) = segmenter::gpu_memory()
+    {
+        metrics.record_gpu_memory(memory);
+    }
 }
 
 impl<T> Asked<T> {

@@ -46,6 +46,8 @@ struct Ready {
     facts: ImageFacts,
     /// What it took so far.
     seconds: StageSeconds,
+    /// When the work on it began.
+    since: Instant,
 }
 
 /// An object out of the store, and what it took to fetch and to decode it.
@@ -58,23 +60,24 @@ struct Decoded<T> {
 impl Worker {
     /// Does what the job asks for. Cancelling `stop` ends it at the model's next step.
     pub async fn work(&self, job: &ClaimedJob, stop: &CancellationToken) -> Result<Worked, JobError> {
-        let started = Instant::now();
         let ready = self.fetch_image(job).await?;
         let (result, lend) = match &job.request.task {
             Task::Segment(objects) => self.segment_or_take_over(job, objects, ready, stop).await?,
             Task::Evaluate(evaluation) => (self.evaluate(job, evaluation, ready, stop).await?, None),
         };
-        Ok(Worked { result: JobResult { seconds: started.elapsed().as_secs_f64(), ..result }, lend })
+        Ok(Worked { result, lend })
     }
 
     async fn fetch_image(&self, job: &ClaimedJob) -> Result<Ready, JobError> {
+        let since = Instant::now();
         let view = job.request.view;
         let decoding = move |bytes: &Bytes| images::decode(bytes, &view, &ImageLimits::default());
         let Decoded { value, fetch, decode } = self.fetch_decoded(&job.request.image, JobError::Fetch, decoding).await?;
         let DecodedImage { rgb, sha256, format } = value;
         self.metrics.record_stage(Stage::Decode, decode);
         let facts = ImageFacts { sha256, width: rgb.width(), height: rgb.height(), format };
-        Ok(Ready { image: Arc::new(rgb), facts, seconds: StageSeconds { fetch: Some(fetch), decode, ..StageSeconds::default() } })
+        let seconds = StageSeconds { fetch: Some(fetch), decode, ..StageSeconds::default() };
+        Ok(Ready { image: Arc::new(rgb), facts, seconds, since })
     }
 
     /// The result, and the key under which it may be lent.
@@ -91,7 +94,7 @@ impl Worker {
         if let Some(key) = &key {
             let receipt = self.receipt(job, ready.facts.clone(), ready.seconds);
             if let Some(result) = self.take_over(job, objects, key, receipt).await {
-                return Ok((result, None));
+                return Ok((JobResult { seconds: ready.since.elapsed().as_secs_f64(), ..result }, None));
             }
         }
         Ok((self.segment(job, objects, ready, stop).await?, key))
@@ -104,7 +107,7 @@ impl Worker {
         ready: Ready,
         stop: &CancellationToken,
     ) -> Result<JobResult, JobError> {
-        let Ready { image, facts, seconds: StageSeconds { fetch, decode, .. } } = ready;
+        let Ready { image, facts, seconds: StageSeconds { fetch, decode, .. }, since } = ready;
         let work = SegmentWork {
             image: Arc::clone(&image),
             objects: objects.iter().map(|object| object.points.clone()).collect(),
@@ -134,7 +137,8 @@ impl Worker {
         let (files, encode) = timed(encoding).await;
         let files = files?.map_err(|error| JobError::Encode { reason: format!("{error:#}") })?;
         self.metrics.record_stage(Stage::Encode, encode);
-        Ok(JobResult { artifacts: self.upload(job, files).await?, masks, scores: Vec::new(), seconds: 0.0 })
+        let artifacts = self.upload(job, files).await?;
+        Ok(JobResult { artifacts, masks, scores: Vec::new(), seconds: since.elapsed().as_secs_f64() - queue_seconds })
     }
 
     async fn evaluate(
@@ -144,7 +148,7 @@ impl Worker {
         ready: Ready,
         stop: &CancellationToken,
     ) -> Result<JobResult, JobError> {
-        let Ready { image, facts, seconds } = ready;
+        let Ready { image, facts, seconds, since } = ready;
         if let EvaluationDots::Given(points) = &evaluation.dots {
             check_inside(&[Object { id: None, points: points.clone() }], &facts)?;
         }
@@ -181,7 +185,8 @@ impl Worker {
         let mut receipt = self.receipt(job, facts, seconds);
         receipt.evaluation = Some(Evaluated { truth_sha256, label: evaluation.label, seed, points, rows: scores.clone() });
         let file = artifacts::encode_receipt(&receipt).map_err(|error| JobError::Encode { reason: format!("{error:#}") })?;
-        Ok(JobResult { artifacts: self.upload(job, vec![file]).await?, masks: Vec::new(), scores, seconds: 0.0 })
+        let artifacts = self.upload(job, vec![file]).await?;
+        Ok(JobResult { artifacts, masks: Vec::new(), scores, seconds: since.elapsed().as_secs_f64() - queue_seconds })
     }
 
     /// Waits until the model is free, and notes that it begins with this job: if that takes the worker down, it is not held against the

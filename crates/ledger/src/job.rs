@@ -41,6 +41,17 @@ pub enum ErrorClass {
     Shutdown,
 }
 
+impl ErrorClass {
+    /// In a word, for logs and metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Permanent => "permanent",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
 /// Why an attempt, or a job, failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobFailure {
@@ -135,7 +146,7 @@ pub struct JobResult {
     pub masks: Vec<Mask>,
     /// An evaluation's rows. [`crate::Ledger::jobs`] leaves them out.
     pub scores: Vec<Score>,
-    /// How long the attempt took.
+    /// What the attempt took the worker, without its wait for the model, which others' jobs had meanwhile.
     pub seconds: f64,
 }
 
@@ -236,7 +247,7 @@ pub struct JobStatus {
 }
 
 /// What the reaper did with a job whose lease had expired.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ReapedJob {
     /// The job.
     pub job_id: Uuid,
@@ -250,4 +261,6 @@ pub struct ReapedJob {
     pub epoch: i64,
     /// `Queued`, `Quarantined`, or `Failed` when that was its last attempt.
     pub state: JobState,
+    /// From the claim to now.
+    pub seconds: f64,
 }

@@ -39,7 +39,7 @@ mod upload;
 
 use std::{io, sync::LazyLock, time::Duration};
 
-pub use batch::{AgedJobs, BatchStatus, Counts, NewBatch, PoolBacklog, PoolStatus, SubmittedBatch};
+pub use batch::{AgedJobs, BatchStatus, Counts, NewBatch, PoolStatus, SubmittedBatch, Workload};
 pub use cancelling::Cancellations;
 use errors::Answer as _;
 pub use errors::LedgerError;

@@ -1,4 +1,4 @@
-use crate::{Ledger, LedgerError, PoolBacklog, PoolStatus, Result, errors::Answer as _};
+use crate::{Ledger, LedgerError, PoolStatus, Result, Workload, errors::Answer as _};
 
 impl Ledger {
     /// Makes a pool known, once or again. Its name has 1 to 40 lower-case letters, digits and hyphens, a letter first.
@@ -75,26 +75,67 @@ impl Ledger {
         Ok(rows.into_iter().map(|row| (row.pool, row.due.cast_unsigned())).collect())
     }
 
-    /// How long each pool's next job has waited since it was submitted, and the tokens the broker is still to get.
-    pub async fn backlog(&self) -> Result<Vec<PoolBacklog>> {
+    /// What waits and runs in that pool, or in every pool by name.
+    ///
+    /// It counts what waits: with millions of jobs a matter of seconds, so ask seldom. A batch's jobs are submitted in one transaction, so
+    /// its own age is theirs.
+    pub async fn workloads(&self, pool: Option<&str>) -> Result<Vec<Workload>> {
         sqlx::query_as!(
-            PoolBacklog,
+            Workload,
             r#"
             SELECT
-                name AS pool,
+                pools.name AS pool,
+                (SELECT count(*) FROM jobs WHERE jobs.pool = pools.name AND state = 'queued') AS "queued!",
+                held.running AS "running!",
+                held.busy_workers AS "busy_workers!",
+                held.expired_leases AS "expired_leases!",
                 (
                     SELECT extract(epoch FROM now() - created_at)::float8 FROM jobs
-                    WHERE pool = name AND state = 'queued' AND run_at <= now()
+                    WHERE jobs.pool = pools.name AND state = 'queued' AND run_at <= now()
                     ORDER BY priority DESC, turn, id
                     LIMIT 1
                 ) AS next_job_age_seconds,
-                (SELECT coalesce(sum(tokens), 0) FROM outbox WHERE pool = name) AS "outbox_tokens!"
+                (
+                    SELECT extract(epoch FROM now() - created_at)::float8 FROM batches
+                    WHERE EXISTS (SELECT FROM jobs WHERE batch_id = batches.id AND state = 'queued' AND jobs.pool = pools.name)
+                    ORDER BY id
+                    LIMIT 1
+                ) AS oldest_job_age_seconds,
+                owed.tokens AS "outbox_tokens!",
+                owed.age AS outbox_age_seconds,
+                (
+                    SELECT avg(seconds) FROM (
+                        SELECT id FROM batches WHERE batches.pool = pools.name ORDER BY id DESC LIMIT 20
+                    ) AS newest
+                    CROSS JOIN LATERAL (
+                        SELECT seconds FROM jobs JOIN results ON results.job_id = jobs.id
+                        WHERE batch_id = newest.id AND state = 'succeeded' AND jobs.pool = pools.name
+                        LIMIT 50
+                    ) AS measured
+                ) AS mean_job_seconds
             FROM pools
-            ORDER BY name
-            "#
+            CROSS JOIN LATERAL (
+                SELECT
+                    count(*) AS running,
+                    count(DISTINCT worker) AS busy_workers,
+                    count(*) FILTER (WHERE expires_at < now()) AS expired_leases
+                FROM leases JOIN jobs ON jobs.id = leases.job_id
+                WHERE jobs.pool = pools.name
+            ) AS held
+            CROSS JOIN LATERAL (
+                SELECT
+                    coalesce(sum(tokens), 0) AS tokens,
+                    extract(epoch FROM now() - min(created_at))::float8 AS age
+                FROM outbox
+                WHERE outbox.pool = pools.name
+            ) AS owed
+            WHERE $1::text IS NULL OR pools.name = $1
+            ORDER BY pools.name
+            "#,
+            pool
         )
         .fetch_all(&self.pool)
-        .answer("measure the backlog")
+        .answer("measure what waits and runs")
         .await
     }
 }

@@ -56,7 +56,7 @@ impl Ledger {
                     finished_at = CASE WHEN next <> 'queued' THEN now() END
                 FROM judged
                 WHERE jobs.id = judged.id
-                RETURNING jobs.id, batch_id, pool, worker, epoch, state
+                RETURNING jobs.id, batch_id, pool, worker, epoch, state, started_at
             ), ended AS (
                 UPDATE attempts SET finished_at = now(), outcome = 'lost', error = 'the lease expired'
                 FROM changed
@@ -66,7 +66,10 @@ impl Ledger {
             ), owed AS (
                 INSERT INTO outbox (pool, tokens) SELECT pool, count(*) FROM changed WHERE state = 'queued' GROUP BY pool
             )
-            SELECT id AS job_id, batch_id, pool, worker, epoch, state AS "state: JobState" FROM changed
+            SELECT
+                id AS job_id, batch_id, pool, worker, epoch, state AS "state: JobState",
+                extract(epoch FROM now() - started_at)::float8 AS "seconds!"
+            FROM changed
             "#
         )
         .fetch_all(&self.pool)

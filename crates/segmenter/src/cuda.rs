@@ -19,6 +19,32 @@ pub fn first_cuda_device() -> Result<tch::Device, SegmenterError> {
     }
 }
 
+/// What the first CUDA device's memory is at, whoever uses it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GpuMemory {
+    /// In use.
+    pub used_bytes: u64,
+    /// All there is.
+    pub total_bytes: u64,
+}
+
+/// Asks the CUDA runtime that libtorch has loaded; `None` where there is none, or no GPU.
+#[expect(unsafe_code, reason = "the CUDA runtime is found by the dynamic linker and speaks C")]
+pub fn gpu_memory() -> Option<GpuMemory> {
+    type MemGetInfo = unsafe extern "C" fn(free: *mut usize, total: *mut usize) -> libc::c_int;
+    // SAFETY: the name is a C string; the loaded libraries are searched, and nothing is called.
+    let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"cudaMemGetInfo".as_ptr()) };
+    if symbol.is_null() {
+        return None;
+    }
+    // SAFETY: this is the function's type in the runtime's header, cuda_runtime_api.h, in every version there is.
+    let mem_get_info = unsafe { std::mem::transmute::<*mut libc::c_void, MemGetInfo>(symbol) };
+    let (mut free, mut total) = (0, 0);
+    // SAFETY: both point to values that outlive the call.
+    let status = unsafe { mem_get_info(&raw mut free, &raw mut total) };
+    (status == 0).then(|| GpuMemory { used_bytes: total.saturating_sub(free) as u64, total_bytes: total as u64 })
+}
+
 /// Loads libtorch's CUDA part, which makes itself known to libtorch; or the dynamic linker's reason why not.
 #[expect(unsafe_code, reason = "the dynamic linker is C's alone")]
 fn load() -> Result<(), String> {
@@ -39,7 +65,15 @@ fn load() -> Result<(), String> {
 mod tests {
     use std::{fs, path::Path};
 
-    use crate::{Checkpoint, Device, Segmenter, SegmenterError};
+    use crate::{Checkpoint, Device, Segmenter, SegmenterError, gpu_memory};
+
+    #[test]
+    fn tells_the_gpus_memory_only_where_there_is_a_gpu() {
+        match gpu_memory() {
+            Some(memory) => assert!((1..=memory.total_bytes).contains(&memory.used_bytes), "{memory:?}"),
+            None => assert!(!Path::new("/dev/nvidiactl").exists(), "there is a GPU, and its memory is not known"),
+        }
+    }
 
     /// Where libtorch is installed for the CPU alone, its CUDA part is a file that lacks its own libraries, of which cuDNN is one.
     /// On a machine with a GPU there is nothing to refuse, and the test says so.

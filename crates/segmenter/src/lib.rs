@@ -28,6 +28,7 @@ mod upsample;
 mod warnings;
 
 pub use checkpoint::{Checkpoint, CheckpointError, sha256};
+pub use cuda::{GpuMemory, gpu_memory};
 pub use embedded::Embedded;
 pub use errors::{SegmentError, SegmenterError};
 pub use finetune::Step;

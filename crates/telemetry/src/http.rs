@@ -2,6 +2,7 @@ use std::{io, time::Duration};
 
 use axum::{
     Json, Router,
+    extract::RawQuery,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -17,11 +18,14 @@ use tokio_util::sync::CancellationToken;
 use crate::Health;
 
 /// GET /metrics (Prometheus text), /healthz (200 while the process lives) and /readyz (200, or 503; each check as JSON).
+///
+/// `/readyz?exclude=CHECK`, once or several times, answers by the other checks alone, as Kubernetes' own servers do: for a part without which
+/// the process has still something to give.
 pub fn routes(registry: Registry, health: Health) -> Router {
     Router::new()
         .route("/metrics", get(async move || metrics(&registry)))
         .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(async move || readiness(&health)))
+        .route("/readyz", get(async move |RawQuery(query): RawQuery| readiness(&health, query.as_deref())))
 }
 
 fn metrics(registry: &Registry) -> Response {
@@ -31,8 +35,10 @@ fn metrics(registry: &Registry) -> Response {
     }
 }
 
-fn readiness(health: &Health) -> Response {
-    let status = if health.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+fn readiness(health: &Health, query: Option<&str>) -> Response {
+    let parts = query.unwrap_or_default().split('&');
+    let excluded: Vec<&str> = parts.filter_map(|part| part.strip_prefix("exclude=")).collect();
+    let status = if health.is_ready_without(&excluded) { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(health.report())).into_response()
 }
 
@@ -91,9 +97,10 @@ mod tests {
     async fn is_ready_only_when_every_check_passes_and_names_the_one_that_does_not() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
         let address = listener.local_addr().expect("bound");
-        let health = Health::new(&["postgres", "rabbitmq"]);
+        let mut catalogue = crate::Catalogue::new("1.2.3", &[("pool", "gpu")]).expect("new");
+        let health = Health::new(&["postgres", "rabbitmq"], &mut catalogue).expect("new");
         let shutdown = CancellationToken::new();
-        let router = routes(crate::registry("1.2.3"), health.clone());
+        let router = routes(catalogue.registry(), health.clone());
         let server = tokio::spawn(serve(listener, router, shutdown.clone(), Duration::from_secs(5)));
 
         health.set("postgres", Ok(()));
@@ -103,8 +110,23 @@ mod tests {
         assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200"));
         health.set("postgres", Err("connection refused".into()));
         assert!(get(address, "/readyz").await.contains(r#""postgres":"connection refused""#));
+        assert!(get(address, "/readyz?exclude=postgres").await.starts_with("HTTP/1.1 200"));
+        assert!(get(address, "/readyz?exclude=rabbitmq&exclude=s3").await.starts_with("HTTP/1.1 503"));
         assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"), "alive though not ready");
-        assert!(get(address, "/metrics").await.contains(r#"dotmask_build_info{version="1.2.3"} 1"#));
+        health.set("postgres", Ok(()));
+        let metrics = get(address, "/metrics").await;
+        for series in [
+            r#"dotmask_build_info{version="1.2.3",pool="gpu"} 1"#,
+            r#"dotmask_ready{pool="gpu"} 1"#,
+            r#"dotmask_check_up{check="postgres",pool="gpu"} 1"#,
+            r#"dotmask_reconnects_total{check="postgres",pool="gpu"} 1"#,
+            r#"dotmask_reconnects_total{check="rabbitmq",pool="gpu"} 0"#,
+        ] {
+            assert!(metrics.contains(series), "{series} is not in {metrics}");
+        }
+        let row =
+            "| `dotmask_reconnects_total` | counter | `check`: postgres, rabbitmq | Times a part worked again after it had not |";
+        assert!(catalogue.markdown().contains(row), "{}", catalogue.markdown());
 
         shutdown.cancel();
         server.await.expect("no panic").expect("stops");

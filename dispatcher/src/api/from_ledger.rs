@@ -26,6 +26,14 @@ impl From<ledger::PoolStatus> for types::Pool {
     }
 }
 
+impl From<ledger::Workload> for types::Workload {
+    fn from(workload: ledger::Workload) -> Self {
+        let (job_seconds, open_work_seconds) = (workload.job_seconds(), workload.open_work_seconds().ceil() as i64);
+        let ledger::Workload { pool: name, queued, running, busy_workers, .. } = workload;
+        Self { name, queued, running, busy_workers, job_seconds, open_work_seconds }
+    }
+}
+
 impl From<ledger::JobState> for types::JobState {
     fn from(state: ledger::JobState) -> Self {
         match state {

@@ -64,6 +64,7 @@ pub fn router(api: Api) -> Router {
         .routes(routes!(read::scores))
         .routes(routes!(read::job))
         .routes(routes!(read::pools))
+        .routes(routes!(read::pool))
         .routes(routes!(change::cancel_batch))
         .routes(routes!(change::cancel_job))
         .routes(routes!(change::retry_batch))

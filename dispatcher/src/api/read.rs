@@ -3,7 +3,7 @@ use uuid::Uuid;
 
 use super::{
     Api, ApiError, Path, Query,
-    types::{Batch, ErrorBody, Job, Jobs, JobsQuery, Pools, ScoredJob, Scores},
+    types::{Batch, ErrorBody, Job, Jobs, JobsQuery, Pools, ScoredJob, Scores, Workload},
 };
 
 /// Jobs in one answer where the client does not say.
@@ -74,6 +74,15 @@ pub async fn job(State(api): State<Api>, Path(id): Path<Uuid>) -> Result<Json<Jo
 pub async fn pools(State(api): State<Api>) -> Result<Json<Pools>, ApiError> {
     let pools = api.ledger()?.pools().await?.into_iter().map(Into::into).collect();
     Ok(Json(Pools { pools }))
+}
+
+/// A pool's open work, for an autoscaler.
+#[utoipa::path(get, path = "/v1/pools/{name}", params(("name" = String, Path, description = "The pool")), responses(
+    (status = 200, body = Workload), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub async fn pool(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<Workload>, ApiError> {
+    let workload = api.ledger()?.workloads(Some(&name)).await?.pop();
+    let no_pool = || ApiError::new(StatusCode::NOT_FOUND, "there is no such pool; /v1/pools lists what there is");
+    Ok(Json(workload.ok_or_else(no_pool)?.into()))
 }
 
 /// The answer to who names a batch that was never submitted.

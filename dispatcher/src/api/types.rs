@@ -148,6 +148,23 @@ pub struct Pool {
     pub running: u64,
 }
 
+/// What waits and runs in a pool, and what it takes: what an autoscaler needs.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Workload {
+    /// The pool's name.
+    pub name: String,
+    /// Jobs waiting, those in their back-off included.
+    pub queued: i64,
+    /// Jobs with a worker.
+    pub running: i64,
+    /// Workers that have at least one job.
+    pub busy_workers: i64,
+    /// What a job takes a worker, in seconds: the mean of the pool's newest results; 30 where there are none.
+    pub job_seconds: f64,
+    /// How long one worker alone would need for all that waits and runs, in seconds, rounded up.
+    pub open_work_seconds: i64,
+}
+
 /// Every pool.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Pools {

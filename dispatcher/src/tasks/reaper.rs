@@ -14,7 +14,7 @@ pub async fn run(tasks: Tasks, every: Duration) {
 async fn pass(tasks: &Tasks) -> Result<(), TaskError> {
     let reaped = tasks.ledger.reap().await?;
     for job in &reaped {
-        tasks.metrics.record_reaped(&job.pool, job.state);
+        tasks.metrics.record_reaped(job);
         let became = match job.state {
             JobState::Quarantined => "quarantined: two workers were lost while they had it",
             JobState::Failed => "failed: that was its last attempt",

@@ -10,7 +10,7 @@ use anyhow::Context;
 use ledger::{Ledger, LedgerError};
 use objects::{Objects, ObjectsConfig};
 use segmenter::{Checkpoint, set_threads};
-use telemetry::{Health, Outage, retry_until_ready};
+use telemetry::{Catalogue, Health, Outage, retry_until_ready};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -47,15 +47,17 @@ pub fn run<E: Engine>(config: RunArgs) -> Result<(), Failure> {
 async fn serve<E: Engine>(config: RunArgs, checkpoint: Checkpoint) -> Result<(), Failure> {
     let shutdown = telemetry::termination().context("cannot listen for signals")?;
     exit_at_the_second_signal(shutdown.clone()).context("cannot listen for signals")?;
-    let registry = telemetry::registry(VERSION);
-    let metrics = Metrics::new(&registry).context("cannot register the metrics")?;
-    let health = Health::new(&["model", "postgres", "rabbitmq", "s3"]);
+    let (metrics, health, catalogue) = catalogue(&config.pool).context("cannot register the metrics")?;
     let listener = TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr().context("cannot listen")?;
     tracing::info!(address = %address, "metrics and health");
     let ended = CancellationToken::new();
-    let http =
-        tokio::spawn(telemetry::serve(listener, telemetry::routes(registry, health.clone()), ended.clone(), HTTP_PATIENCE));
+    let http = tokio::spawn(telemetry::serve(
+        listener,
+        telemetry::routes(catalogue.registry(), health.clone()),
+        ended.clone(),
+        HTTP_PATIENCE,
+    ));
 
     let checkpoint_sha256 = checkpoint.sha256().to_owned();
     let started = Model::start::<E>(checkpoint, config.model.device, metrics.clone()).await;
@@ -70,6 +72,21 @@ async fn serve<E: Engine>(config: RunArgs, checkpoint: Checkpoint) -> Result<(),
         leave(code.into());
     }
     outcome
+}
+
+/// All that is counted here.
+fn catalogue(pool: &str) -> prometheus::Result<(Metrics, Health, Catalogue)> {
+    let mut catalogue = Catalogue::new(VERSION, &[("pool", pool)])?;
+    let health = Health::new(&["model", "postgres", "rabbitmq", "s3"], &mut catalogue)?;
+    let metrics = Metrics::new(&mut catalogue)?;
+    Ok((metrics, health, catalogue))
+}
+
+/// Prints every metric of [`run`].
+pub fn list_metrics() -> Result<(), Failure> {
+    let (_, _, catalogue) = catalogue("none").context("cannot register the metrics")?;
+    print!("{}", catalogue.markdown());
+    Ok(())
 }
 
 /// All that needs the model; it has let go of it when it returns.

@@ -14,3 +14,4 @@ mod reaper;
 mod retrying;
 mod reuse;
 mod submit;
+mod workload;
