@@ -41,12 +41,13 @@ impl Prometheus {
         let program = find_program()?;
         fs::create_dir_all(dir).map_err(ServerError::file("create", dir))?;
         let dir = dir.canonicalize().map_err(ServerError::file("find", dir))?;
+        let rules = rules.iter().map(|path| in_yaml(path)).collect::<Vec<_>>().join(", ");
         let settings = dir.join("prometheus.yml");
         let text = format!(
             "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\n\
-             rule_files: {rules:?}\n\
-             scrape_configs: [{{job_name: dotmask, file_sd_configs: [{{files: [{:?}], refresh_interval: 1s}}]}}]\n",
-            dir.join(TARGETS[0]),
+             rule_files: [{rules}]\n\
+             scrape_configs: [{{job_name: dotmask, file_sd_configs: [{{files: [{}], refresh_interval: 1s}}]}}]\n",
+            in_yaml(&dir.join(TARGETS[0])),
         );
         fs::write(&settings, text).map_err(ServerError::file("write", &settings))?;
         write_targets(&dir, &[])?;
@@ -85,6 +86,10 @@ async fn run(program: &Path, dir: &Path, settings: &Path) -> Result<(SocketAddr,
     let at = address.to_string();
     process.wait_until_ready(START_LIMIT, async || answers_ok(&at, "/-/ready").await.unwrap_or(false)).await?;
     Ok((address, process))
+}
+
+fn in_yaml(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', "''"))
 }
 
 /// JSON and Rust write such plain strings alike. Put in place whole: Prometheus reads the file whenever it changes.

@@ -46,7 +46,7 @@ pub enum Source {
 pub struct Panel {
     /// With the board's name, for messages.
     pub name: String,
-    /// PromQL or SQL, with variables in it.
+    /// For Prometheus or Postgres, with variables in it.
     pub queries: Vec<String>,
     /// The panel's part of the file.
     pub json: Value,
