@@ -143,8 +143,17 @@ impl Client {
 
     /// Sends a manifest as one batch. An answer that was lost may have been a success: repeated with the same key, it is the same
     /// batch.
-    pub async fn submit(&self, query: &BatchQuery, key: &str, manifest: Body) -> Result<SubmittedBatch, ClientError> {
-        let request = self.http.post(self.url("v1/batches")).query(query).header("idempotency-key", key).body(manifest);
+    pub async fn submit(
+        &self,
+        query: &BatchQuery,
+        key: &str,
+        traceparent: Option<&str>,
+        manifest: Body,
+    ) -> Result<SubmittedBatch, ClientError> {
+        let mut request = self.http.post(self.url("v1/batches")).query(query).header("idempotency-key", key).body(manifest);
+        if let Some(traceparent) = traceparent {
+            request = request.header("traceparent", traceparent);
+        }
         let interrupted =
             |error: &reqwest::Error| ClientError::Interrupted { server: self.server.clone(), reason: innermost(error) };
         let response = request

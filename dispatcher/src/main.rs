@@ -16,6 +16,7 @@ mod watch;
 use std::process::ExitCode;
 
 use clap::Parser;
+use telemetry::{Service, TelemetryError};
 
 use crate::{
     cli::{Cli, Command},
@@ -26,7 +27,7 @@ use crate::{
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    match Box::pin(run(cli)).await {
+    match run(cli).await {
         Ok(code) => code.into(),
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -39,10 +40,16 @@ async fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> anyhow::Result<Exit> {
-    telemetry::init_logs(cli.log_format)?;
     // reqwest is built without a TLS provider of its own. This is the process's first call, so none is installed yet.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    match cli.command {
+    let traces = telemetry::start(Service { name: env!("CARGO_CRATE_NAME"), sampled_by: None }, cli.log_format)?;
+    let outcome = Box::pin(obey(cli.command)).await;
+    traces.end().await;
+    outcome
+}
+
+async fn obey(command: Command) -> anyhow::Result<Exit> {
+    match command {
         Command::Serve(args) => serve::run(args).await,
         Command::Migrate(args) => serve::migrate(&args).await,
         Command::Metrics => serve::list_metrics(),
@@ -62,6 +69,9 @@ fn exit(error: &anyhow::Error) -> Exit {
     }
     if let Some(error) = error.downcast_ref::<DataSetError>() {
         return error.exit();
+    }
+    if error.is::<TelemetryError>() {
+        return Exit::BadInput;
     }
     let is_bad_url = matches!(error.downcast_ref(), Some(BrokerError::Url { .. }));
     match error.downcast_ref() {

@@ -22,8 +22,8 @@ use crate::{
     tasks::{Periods, Tasks},
 };
 
-/// Requests under way when the process is told to stop have so long to finish.
-const DRAIN: Duration = Duration::from_secs(10);
+/// Requests under way when the process is told to stop have so long to finish; what is left of traces has another second.
+const DRAIN: Duration = Duration::from_secs(9);
 
 /// Serves until SIGTERM or SIGINT.
 pub async fn run(args: ServeArgs) -> anyhow::Result<Exit> {

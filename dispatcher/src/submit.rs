@@ -9,11 +9,12 @@ use std::{
 use reqwest::Body;
 use tokio::fs::File;
 use tokio_util::io::ReaderStream;
+use tracing::{Instrument as _, field::Empty};
 use uuid::Uuid;
 
 use crate::{
     Exit,
-    api::types::{BatchQuery, ErrorBody},
+    api::types::{BatchQuery, ErrorBody, SubmittedBatch},
     cli::SubmitArgs,
     client::{Client, ClientError, PATIENCE},
     data_set, watch,
@@ -32,22 +33,36 @@ enum Manifest {
 
 /// Submits, and watches if asked to.
 pub async fn run(args: SubmitArgs) -> anyhow::Result<Exit> {
-    let mut manifest = match (args.manifest, args.data.data.clone()) {
-        (Some(manifest), _) => Manifest::open(&manifest).await?,
+    let span = tracing::error_span!("submit", trace.id = Empty);
+    // As tools that run commands hand a trace on to them.
+    let given = std::env::var("TRACEPARENT").ok();
+    telemetry::join_trace(&span, given.as_deref());
+    let traceparent = telemetry::traceparent_to_send(&span, given);
+    let (client, batch) = submit(&args, traceparent.as_deref()).instrument(span).await?;
+    let jobs = format!("{} {}", batch.jobs, if batch.jobs == 1 { "job" } else { "jobs" });
+    eprintln!("{jobs} submitted{}", if batch.is_new { "" } else { " before: this is that batch, nothing was added" });
+    writeln!(std::io::stdout(), "{}", batch.id)?;
+    if args.watch { watch::follow(&client, batch.id, watch::Report::default()).await } else { Ok(Exit::Done) }
+}
+
+async fn submit(args: &SubmitArgs, traceparent: Option<&str>) -> anyhow::Result<(Client, SubmittedBatch)> {
+    let mut manifest = match (&args.manifest, args.data.data.clone()) {
+        (Some(manifest), _) => Manifest::open(manifest).await?,
         (None, Some(data_set)) => Manifest::Once(Some(data_set::manifest(data_set, &args.data).await?)),
         (None, None) => unreachable!("the command line has one of them"),
     };
-    let client = Client::new(args.server.server)?;
+    let client = Client::new(args.server.server.clone())?;
     // What can be sent only once is not sent before somebody listens.
     client.patiently(PATIENCE, |message| eprintln!("{message}"), async || client.pools().await).await?;
-    let query = BatchQuery { pool: args.pool, name: args.name, priority: args.priority, reuse: args.reuse };
-    let key = args.idempotency_key.unwrap_or_else(|| Uuid::new_v4().to_string());
+    let SubmitArgs { pool, name, priority, reuse, .. } = args;
+    let query = BatchQuery { pool: pool.clone(), name: name.clone(), priority: *priority, reuse: *reuse };
+    let key = args.idempotency_key.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
     let submitted = match &mut manifest {
         Manifest::File(path) => {
-            let submit = async || client.submit(&query, &key, stream(open(path).await?)).await;
+            let submit = async || client.submit(&query, &key, traceparent, stream(open(path).await?)).await;
             client.patiently(PATIENCE, |message| eprintln!("{message}"), submit).await
         }
-        Manifest::Once(body) => client.submit(&query, &key, body.take().unwrap_or_default()).await,
+        Manifest::Once(body) => client.submit(&query, &key, traceparent, body.take().unwrap_or_default()).await,
     };
     let batch = submitted.inspect_err(|error| match error {
         ClientError::Refused(body) => list_bad_lines(body),
@@ -56,10 +71,7 @@ pub async fn run(args: SubmitArgs) -> anyhow::Result<Exit> {
         }
         _ => {}
     })?;
-    let jobs = format!("{} {}", batch.jobs, if batch.jobs == 1 { "job" } else { "jobs" });
-    eprintln!("{jobs} submitted{}", if batch.is_new { "" } else { " before: this is that batch, nothing was added" });
-    writeln!(std::io::stdout(), "{}", batch.id)?;
-    if args.watch { watch::follow(&client, batch.id, watch::Report::default()).await } else { Ok(Exit::Done) }
+    Ok((client, batch))
 }
 
 impl Manifest {

@@ -23,7 +23,7 @@ pub struct QuickWorker {
 impl QuickWorker {
     /// Starts one for the pool of all tests, with these flags of `worker run`; the others are as shipped.
     pub fn start(system: &System, flags: &[&str]) -> anyhow::Result<Self> {
-        Self::start_in(system, &system.stack.environment(), flags)
+        Self::start_in(system, &system.environment(), flags)
     }
 
     /// The same with servers that are reached in another way.
@@ -52,10 +52,16 @@ impl QuickWorker {
         self.count("dotmask_worker_steps_total").await.unwrap_or(0)
     }
 
-    /// The value of a series that counts, named as it is in `/metrics`.
+    /// The value of a series that counts, named as it is in `/metrics` but for the label of the pool, which all have.
     pub async fn count(&self, series: &str) -> anyhow::Result<u64> {
         let metrics = self.get("/metrics").await?;
-        let value = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();
+        let pool = format!(r#"pool="{POOL}""#);
+        let without_pool = |line: &str| {
+            [format!("{{{pool}}}"), format!("{pool},"), format!(",{pool}")]
+                .iter()
+                .fold(line.to_owned(), |line, label| line.replace(label, ""))
+        };
+        let value = |line: &str| without_pool(line).strip_prefix(series)?.strip_prefix(' ')?.parse().ok();
         metrics.lines().find_map(value).with_context(|| format!("no series {series} in:\n{metrics}"))
     }
 

@@ -35,6 +35,7 @@ pub struct System {
     pub ledger: Ledger,
     dispatcher_address: String,
     dir: TempDir,
+    settings: Vec<(String, String)>,
 }
 
 /// What a test sets of a worker; the rest is as shipped.
@@ -93,7 +94,17 @@ impl System {
         stack.objects.create_bucket(BUCKET)?;
         let ledger = Ledger::connect(&stack.postgres.url(), 4).await?;
         let [port] = servers::free_ports();
-        Ok(Self { stack, ledger, dispatcher_address: format!("127.0.0.1:{port}"), dir })
+        Ok(Self { stack, ledger, dispatcher_address: format!("127.0.0.1:{port}"), dir, settings: Vec::new() })
+    }
+
+    /// A variable for every program that is started from now on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.settings.push((name.into(), value.into()));
+    }
+
+    /// What programs are started with: where the servers are, and what was set.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        [self.stack.environment(), self.settings.clone()].concat()
     }
 
     /// Starts `dispatcher serve` and waits until it is ready; a later one gets the same address.
@@ -285,8 +296,9 @@ impl System {
         Ok(())
     }
 
-    async fn client(&self, arguments: &[&str]) -> anyhow::Result<Output> {
-        let mut environment = self.stack.environment();
+    /// Runs `dispatcher` with these arguments, as a client.
+    pub async fn client(&self, arguments: &[&str]) -> anyhow::Result<Output> {
+        let mut environment = self.environment();
         environment.push(("DOTMASK_SERVER".into(), format!("http://{}", self.dispatcher_address)));
         let mut command = Program::client("dispatcher", &environment)?;
         command.args(arguments);
@@ -302,13 +314,18 @@ impl System {
         settings: &[(&str, String)],
     ) -> anyhow::Result<Program> {
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
-        let environment: Vec<_> = self.stack.environment().into_iter().chain(settings).collect();
+        let environment: Vec<_> = self.environment().into_iter().chain(settings).collect();
         Ok(Program::start_file(name, &release.program(name)?, arguments, &environment, &self.log(name))?)
     }
 
     pub(crate) fn log(&self, name: &str) -> PathBuf {
         self.dir.path().join(format!("{name}.log"))
     }
+}
+
+/// The lines of logs that are JSON objects.
+pub fn log_lines(logs: &str) -> Vec<serde_json::Value> {
+    logs.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
 /// The repository's checkpoint.

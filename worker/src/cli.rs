@@ -4,7 +4,7 @@ mod evaluate;
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use clap::{Args, Parser, Subcommand};
 use ledger::Lease;
 use request::{MAX_OBJECTS, Object, Parameters, PointsError, Recipe, S3Uri, View, Window};
@@ -12,6 +12,10 @@ use segmenter::Device;
 use telemetry::LogFormat;
 
 pub use self::evaluate::EvaluateArgs;
+use crate::{
+    checkpoint::{CachedObject, CheckpointPlace, CheckpointSource},
+    deletion_cost::Pod,
+};
 
 /// Segments images from a few dots, by fine-tuning SAM on each.
 #[derive(Debug, Parser)]
@@ -41,12 +45,102 @@ pub struct ModelArgs {
     /// SAM's weights: .safetensors, or a .pth as published.
     #[arg(long, env = "DOTMASK_CHECKPOINT", value_name = "FILE")]
     pub checkpoint: PathBuf,
+    /// Where it runs.
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+/// Where the model runs.
+#[derive(Debug, Clone, Args)]
+pub struct ComputeArgs {
     /// cpu, or cuda: an error where there is no CUDA.
     #[arg(long, env = "DOTMASK_DEVICE", default_value_t = Device::Cpu)]
     pub device: Device,
     /// Threads of libtorch; as many as cores if not given.
     #[arg(long, env = "DOTMASK_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_024))]
     pub threads: Option<u16>,
+}
+
+/// The checkpoint of a worker of a pool.
+#[derive(Debug, Clone, Args)]
+pub struct CheckpointArgs {
+    /// SAM's weights: .safetensors, or a .pth as published; a file, or an object of the store as `s3://bucket/key`, which needs the two
+    /// below.
+    #[arg(long = "checkpoint", env = "DOTMASK_CHECKPOINT", value_name = "FILE OR S3 URI")]
+    place: CheckpointPlace,
+    /// The checkpoint's SHA-256; another content is refused.
+    #[arg(long = "checkpoint-sha256", env = "DOTMASK_CHECKPOINT_SHA256", value_name = "HEX", value_parser = sha256_hex)]
+    sha256: Option<String>,
+    /// The folder where a checkpoint out of the store is kept, made if it is not there; workers may share it, and a restarted one finds its
+    /// checkpoint there.
+    #[arg(long = "checkpoint-cache", env = "DOTMASK_CHECKPOINT_CACHE", value_name = "DIR")]
+    cache: Option<PathBuf>,
+}
+
+impl CheckpointArgs {
+    /// The checkpoint, if all is given that it needs.
+    pub fn source(&self) -> anyhow::Result<CheckpointSource> {
+        let uri = match &self.place {
+            CheckpointPlace::File(path) => return Ok(CheckpointSource::File(path.clone(), self.sha256.clone())),
+            CheckpointPlace::Object(uri) => uri.clone(),
+        };
+        let sha256 = self.sha256.clone().context(
+            "a checkpoint out of the object store needs --checkpoint-sha256 (DOTMASK_CHECKPOINT_SHA256), as `sha256sum` prints it",
+        )?;
+        let cache = self.cache.clone().context(
+            "a checkpoint out of the object store needs --checkpoint-cache (DOTMASK_CHECKPOINT_CACHE), a folder with room for it",
+        )?;
+        Ok(CheckpointSource::Object(CachedObject { uri, sha256, cache }))
+    }
+}
+
+/// How much an idle worker's pod is worth to Kubernetes, and a busy one's.
+#[derive(Debug, Clone, Args)]
+pub struct PodArgs {
+    /// Have Kubernetes take idle workers first when it takes some away: the worker keeps the annotation
+    /// `controller.kubernetes.io/pod-deletion-cost` of its pod, for which its service account must be allowed to patch pods.
+    #[arg(long, env = "DOTMASK_POD_DELETION_COST", num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pod_deletion_cost: bool,
+    /// The pod, for the deletion cost.
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    pod_name: Option<String>,
+    /// The pod's namespace, for the deletion cost.
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAME")]
+    pod_namespace: Option<String>,
+    /// Where Kubernetes answers, for the deletion cost; Kubernetes sets it in every pod.
+    #[arg(long, env = "KUBERNETES_SERVICE_HOST", value_name = "HOST")]
+    kubernetes_host: Option<String>,
+    /// The port for that.
+    #[arg(long, env = "KUBERNETES_SERVICE_PORT", default_value_t = 443, value_name = "PORT")]
+    kubernetes_port: u16,
+    /// The folder of the pod's service account, with `token` and `ca.crt`.
+    #[arg(
+        long,
+        env = "DOTMASK_SERVICE_ACCOUNT",
+        default_value = "/var/run/secrets/kubernetes.io/serviceaccount",
+        value_name = "DIR"
+    )]
+    service_account: PathBuf,
+}
+
+impl PodArgs {
+    /// The pod whose deletion cost is to be kept, if it is.
+    pub fn pod(&self) -> anyhow::Result<Option<Pod>> {
+        if !self.pod_deletion_cost {
+            return Ok(None);
+        }
+        let given = |value: &Option<String>, variable: &str| {
+            let value = value.clone().filter(|value| !value.is_empty());
+            value.with_context(|| {
+                format!(
+                    "--pod-deletion-cost needs {variable}: set it from the pod's own fields, or leave it off outside Kubernetes"
+                )
+            })
+        };
+        let host = given(&self.kubernetes_host, "KUBERNETES_SERVICE_HOST")?;
+        let (namespace, name) = (given(&self.pod_namespace, "POD_NAMESPACE")?, given(&self.pod_name, "POD_NAME")?);
+        Pod::new(&host, self.kubernetes_port, namespace, &name, self.service_account.clone()).map(Some)
+    }
 }
 
 /// How to segment: a recipe, and what of it is otherwise.
@@ -147,9 +241,15 @@ pub struct RunArgs {
     /// Where results go: `s3://bucket/prefix`, under which BATCH/JOB/EPOCH/mask.png and the others are written.
     #[arg(long, env = "DOTMASK_MASKS", value_name = "S3 FOLDER")]
     pub masks: MasksRoot,
-    /// Which model, and where it runs.
+    /// Which model.
     #[command(flatten)]
-    pub model: ModelArgs,
+    pub checkpoint: CheckpointArgs,
+    /// Where it runs.
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+    /// What Kubernetes is told.
+    #[command(flatten)]
+    pub pod: PodArgs,
     /// Where /metrics, /healthz and /readyz answer; port 0 takes a free one, which is logged.
     #[arg(long, env = "DOTMASK_LISTEN", default_value = "127.0.0.1:9464", value_name = "ADDRESS")]
     pub listen: SocketAddr,
@@ -180,8 +280,15 @@ impl RunArgs {
             self.lease_seconds.as_secs_f64(),
         );
         broker::check_url(&self.amqp_url)?;
+        self.checkpoint.source()?;
+        self.pod.pod()?;
         Ok(())
     }
+}
+
+fn sha256_hex(text: &str) -> Result<String, String> {
+    let is_hex = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_hex { Ok(text.to_ascii_lowercase()) } else { Err("expected a SHA-256 in 64 hexadecimal digits".into()) }
 }
 
 fn seconds_or_none(text: &str) -> Result<Duration, String> {

@@ -5,16 +5,18 @@ use std::{
     time::Instant,
 };
 
-use ledger::{ClaimedJob, ErrorClass, Finalised, JobFailure, Lease, Ledger};
+use ledger::{ClaimedJob, ErrorClass, Finalised, JobFailure, JobState, Lease, Ledger};
 use objects::Objects;
 use segmenter::Device;
 use telemetry::{Health, Outage};
 use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
+use tracing::{Span, field::Empty};
 use uuid::Uuid;
 
 use crate::{
     cli::MasksRoot,
+    deletion_cost::HeldJobs,
     errors::JobError,
     lease::{HeldLease, Timing},
     metrics::{Metrics, Stage},
@@ -41,6 +43,8 @@ pub struct Worker {
     pub store: StoreState,
     /// Ids of jobs and batches that were cancelled.
     pub cancelled: broadcast::Sender<Uuid>,
+    /// How many jobs it has.
+    pub held_jobs: HeldJobs,
     /// Cancelled when jobs that still run must be given back.
     pub stop_jobs: CancellationToken,
     /// This worker's name in the ledger, the logs and the receipts.
@@ -109,6 +113,17 @@ impl Outcome {
             Self::Failed(class) => class.label(),
         }
     }
+
+    /// What the job has become by it; none where it is not ours to say.
+    fn state(self, job: &ClaimedJob) -> Option<JobState> {
+        match self {
+            Self::Succeeded => Some(JobState::Succeeded),
+            Self::Failed(ErrorClass::Shutdown) => Some(JobState::Queued),
+            Self::Failed(ErrorClass::Transient) if job.attempt < job.max_attempts => Some(JobState::Queued),
+            Self::Failed(ErrorClass::Transient | ErrorClass::Permanent) => Some(JobState::Failed),
+            Self::LeaseLost => None,
+        }
+    }
 }
 
 impl Worker {
@@ -143,12 +158,23 @@ impl Worker {
         self.outage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does the claimed job and has the last word on it. `asked_at` is when the claim was sent.
+    /// What every log line about the job bears, and its part of the trace that its batch came in with.
+    pub fn span(&self, job: &ClaimedJob) -> Span {
+        let Lease { job_id, batch_id, epoch, .. } = job.lease;
+        // Of the highest level, so that its ids are in the lines of every level.
+        let span = tracing::error_span!("job", job.id = %job_id, batch.id = %batch_id, trace.id = Empty);
+        telemetry::join_trace(&span, job.traceparent.as_deref());
+        let attributes = [("pool", self.pool.clone()), ("worker", self.name.clone()), ("epoch", epoch.to_string())];
+        span.in_scope(|| telemetry::annotate(attributes));
+        span
+    }
+
+    /// Does the claimed job and has the last word on it, to be called in its span. `asked_at` is when the claim was sent.
     pub async fn process(&self, job: ClaimedJob, asked_at: tokio::time::Instant) -> Outcome {
+        let _held = self.held_jobs.hold();
         let started = Instant::now();
-        let (job_id, batch_id) = (job.lease.job_id, job.lease.batch_id);
         let (attempt, epoch) = (job.attempt, job.lease.epoch);
-        tracing::info!(job.id = %job_id, batch.id = %batch_id, attempt, epoch, worker = self.name, pool = self.pool, "job claimed");
+        tracing::info!(state = "running", attempt, epoch, worker = self.name, pool = self.pool, "job claimed");
 
         let cancelled = self.cancelled.subscribe();
         let lease = HeldLease::hold(self.ledger.clone(), job.lease.clone(), asked_at, self.timing, &self.stop_jobs, cancelled);
@@ -174,9 +200,14 @@ impl Worker {
         let (label, class) = (outcome.label(), outcome.class_label());
         // Where it failed and not why: the message may name the object. It is in the ledger.
         let cause = error.map(JobError::cause);
-        tracing::info!(job.id = %job_id, batch.id = %batch_id, attempt, epoch, duration_ms, outcome = label, class, cause, "job ended");
+        let state = outcome.state(&job).map(JobState::label);
+        tracing::info!(state, attempt, epoch, duration_ms, outcome = label, class, cause, "job ended");
+        telemetry::annotate([("outcome", label.into()), ("class", class.into())]);
+        if let Some(cause) = cause.filter(|_| matches!(outcome, Outcome::Failed(ErrorClass::Transient | ErrorClass::Permanent))) {
+            telemetry::mark_failed(cause);
+        }
         if let Err(error) = &worked {
-            tracing::debug!(job.id = %job_id, error = %error, "why the job has no result");
+            tracing::debug!(error = %error, "why the job has no result");
         }
         outcome
     }
@@ -200,12 +231,12 @@ impl Worker {
             match recorded {
                 Ok(Finalised::Accepted) => {
                     outage.works();
-                    self.metrics.record_stage(Stage::Finalise, started.elapsed().as_secs_f64());
+                    self.record_stages(&[(Stage::Finalise, started.elapsed().as_secs_f64())]);
                     return outcome;
                 }
                 Ok(Finalised::LeaseLost) => {
-                    let Lease { job_id, epoch, .. } = lease.lease;
-                    tracing::info!(job.id = %job_id, epoch, "the ledger refused the outcome: it has one, or the job is another's");
+                    let epoch = lease.lease.epoch;
+                    tracing::info!(epoch, "the ledger refused the outcome: it has one, or the job is another's");
                     return Outcome::LeaseLost;
                 }
                 // Without this the job would be done again and again, until it counted as one that kills its workers.

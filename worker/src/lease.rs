@@ -2,7 +2,7 @@
 
 use std::{future::pending, time::Duration};
 
-use ledger::{Lease, Ledger};
+use ledger::{Finalised, Lease, Ledger};
 use telemetry::Backoff;
 use tokio::{
     sync::{
@@ -13,6 +13,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 /// How soon a heartbeat that Postgres did not answer is tried again, and the least that each has for its answer.
@@ -61,10 +62,11 @@ impl HeldLease {
         let (extended, expires) = watch::channel(asked_at + timing.trusted());
         let keep = keep(ledger, lease.clone(), timing, extended, cancelled);
         let lost = interrupted.clone();
-        let heartbeats = tokio::spawn(async move {
+        let heartbeats = async move {
             keep.await;
             lost.cancel();
-        });
+        };
+        let heartbeats = tokio::spawn(heartbeats.in_current_span());
         Self { lease, interrupted, expires, heartbeats }
     }
 
@@ -83,11 +85,19 @@ impl HeldLease {
     pub fn release_later(&self, ledger: Ledger) {
         let lease = self.lease.clone();
         let mut backoff = Backoff::new(RETRY / 4, RETRY);
-        tokio::spawn(timeout(RELEASE_LIMIT, async move {
-            while ledger.release(&lease).await.is_err_and(|error| error.is_transient()) {
-                sleep(backoff.next_wait()).await;
+        let release = async move {
+            loop {
+                match ledger.release(&lease).await {
+                    Ok(Finalised::Accepted) => {
+                        break tracing::info!(state = "queued", "job given back after its lease had ended");
+                    }
+                    Err(error) if error.is_transient() => sleep(backoff.next_wait()).await,
+                    // Somebody else had the last word.
+                    Ok(Finalised::LeaseLost) | Err(_) => break,
+                }
             }
-        }));
+        };
+        tokio::spawn(timeout(RELEASE_LIMIT, release).in_current_span());
     }
 }
 
@@ -129,11 +139,11 @@ async fn keep(
         };
         // One outage is one line, however many heartbeats it swallows.
         if answers {
-            tracing::warn!(job.id = %lease.job_id, error = failure, "a heartbeat failed, trying again until the lease ends");
+            tracing::warn!(error = failure, "a heartbeat failed, trying again until the lease ends");
         }
         answers = false;
         if Instant::now() >= expires {
-            tracing::warn!(job.id = %lease.job_id, "the lease could not be extended before its end; the job may be another's now");
+            tracing::warn!("the lease could not be extended before its end; the job may be another's now");
             return;
         }
         next = Instant::now() + RETRY.min(timing.heartbeat);

@@ -4,8 +4,10 @@
 
 mod artifacts;
 mod cancellations;
+mod checkpoint;
 pub mod cli;
 pub mod commands;
+mod deletion_cost;
 pub mod engine;
 mod errors;
 mod evaluate;

@@ -50,7 +50,8 @@ impl Stage {
         Self::Finalise,
     ];
 
-    fn label(self) -> &'static str {
+    /// In a word, for metrics and traces.
+    pub fn label(self) -> &'static str {
         match self {
             Self::Claim => "claim",
             Self::Fetch => "fetch",

@@ -10,6 +10,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::job::{Claim, Worker};
 
@@ -94,9 +95,13 @@ pub async fn pull(
 async fn serve_token(worker: Arc<Worker>, token: Token, shutdown: CancellationToken) -> Ended {
     match worker.claim(&shutdown).await {
         Claim::Job(job, asked_at) => {
-            worker.process(*job, asked_at).await;
-            // Whatever became of the job: if it needs another token, the ledger sends one.
-            token.ack().await;
+            let span = worker.span(&job);
+            let work = async {
+                worker.process(*job, asked_at).await;
+                // Whatever became of the job: if it needs another token, the ledger sends one.
+                token.ack().await;
+            };
+            Box::pin(work.instrument(span)).await;
         }
         Claim::Nothing => {
             worker.metrics.record_token_without_work();
@@ -111,7 +116,8 @@ async fn poll(worker: Arc<Worker>, shutdown: CancellationToken) -> Ended {
     let Claim::Job(job, asked_at) = worker.claim(&shutdown).await else {
         return Ended { found_unannounced_work: false };
     };
-    worker.process(*job, asked_at).await;
+    let span = worker.span(&job);
+    worker.process(*job, asked_at).instrument(span).await;
     Ended { found_unannounced_work: true }
 }
 

@@ -35,11 +35,10 @@ impl Worker {
     /// The finished result of this key, copied so that it is this job's own. `receipt` is this job's, without objects. None where there is
     /// no such result, or it is not what was recorded of it.
     pub async fn take_over(&self, job: &ClaimedJob, objects: &[Object], key: &ReuseKey, receipt: Receipt) -> Option<JobResult> {
-        let job_id = job.lease.job_id;
         let lent = match self.ledger.reusable(key).await {
             Ok(lent) => lent?,
             Err(error) => {
-                tracing::warn!(job.id = %job_id, error = %error, "cannot look for a result to take over, computing it");
+                tracing::warn!(error = %error, "cannot look for a result to take over, computing it");
                 return None;
             }
         };
@@ -47,13 +46,13 @@ impl Worker {
         match self.copy(job, objects, lent, receipt).await {
             Ok(result) => {
                 self.metrics.record_reused();
-                tracing::info!(job.id = %job_id, lender.id = %lender, "took over a finished result");
+                tracing::info!(lender.id = %lender, "took over a finished result");
                 Some(result)
             }
             Err(error) => {
-                tracing::warn!(job.id = %job_id, lender.id = %lender, "a finished result cannot be taken over, computing it anew");
+                tracing::warn!(lender.id = %lender, "a finished result cannot be taken over, computing it anew");
                 // It may name an object.
-                tracing::debug!(job.id = %job_id, error = format!("{error:#}"), "why it cannot be taken over");
+                tracing::debug!(error = format!("{error:#}"), "why it cannot be taken over");
                 None
             }
         }
@@ -62,7 +61,7 @@ impl Worker {
     /// Lets other jobs take this one's accepted result over. Without it they compute theirs, so it is not tried again.
     pub async fn lend(&self, lease: &Lease, key: &ReuseKey) {
         if let Err(error) = self.ledger.lend(lease, key).await {
-            tracing::warn!(job.id = %lease.job_id, error = %error, "the result cannot be lent to other jobs");
+            tracing::warn!(error = %error, "the result cannot be lent to other jobs");
         }
     }
 

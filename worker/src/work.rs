@@ -1,6 +1,7 @@
 //! The work on one job, which writes nothing to the ledger: fetch, decode, segment or evaluate, encode, upload.
 
 use std::{
+    iter,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,9 +16,10 @@ use image::{GrayImage, RgbImage};
 use images::{DecodedImage, ImageLimits};
 use ledger::{Artifact, ClaimedJob, JobResult, Lease, Mask, ReuseKey, Score};
 use request::{Evaluation, EvaluationDots, Object, S3Uri, Task};
-use segmenter::sha256;
+use segmenter::{Segmentation, sha256};
 use tokio::{sync::SemaphorePermit, time::timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use crate::{
     artifacts::{self, ArtifactFile},
@@ -74,7 +76,7 @@ impl Worker {
         let decoding = move |bytes: &Bytes| images::decode(bytes, &view, &ImageLimits::default());
         let Decoded { value, fetch, decode } = self.fetch_decoded(&job.request.image, JobError::Fetch, decoding).await?;
         let DecodedImage { rgb, sha256, format } = value;
-        self.metrics.record_stage(Stage::Decode, decode);
+        self.record_stages(&[(Stage::Decode, decode)]);
         let facts = ImageFacts { sha256, width: rgb.width(), height: rgb.height(), format };
         let seconds = StageSeconds { fetch: Some(fetch), decode, ..StageSeconds::default() };
         Ok(Ready { image: Arc::new(rgb), facts, seconds, since })
@@ -121,6 +123,7 @@ impl Worker {
         for segmentation in &segmentations {
             self.metrics.record_segmentation(segmentation);
         }
+        trace_model(queue_seconds, &segmentations);
 
         let masks = (1..).zip(&segmentations).map(|(object, segmentation)| Mask {
             object,
@@ -136,7 +139,7 @@ impl Worker {
         let encoding = off_runtime("encode", move || artifacts::encode(&image, &segmentations, &mut receipt));
         let (files, encode) = timed(encoding).await;
         let files = files?.map_err(|error| JobError::Encode { reason: format!("{error:#}") })?;
-        self.metrics.record_stage(Stage::Encode, encode);
+        self.record_stages(&[(Stage::Encode, encode)]);
         let artifacts = self.upload(job, files).await?;
         Ok(JobResult { artifacts, masks, scores: Vec::new(), seconds: since.elapsed().as_secs_f64() - queue_seconds })
     }
@@ -173,8 +176,7 @@ impl Worker {
         let Answer { made: rows, queue_seconds } = answer?;
         drop(turn);
         let (queue_seconds, evaluate) = (waited + queue_seconds, asked - queue_seconds);
-        self.metrics.record_stage(Stage::Queue, queue_seconds);
-        self.metrics.record_stage(Stage::Evaluate, evaluate);
+        self.record_stages(&[(Stage::Queue, queue_seconds), (Stage::Evaluate, evaluate)]);
 
         let scores: Vec<Score> = rows.iter().map(score).collect();
         let seconds = StageSeconds { queue: Some(queue_seconds), evaluate: Some(evaluate), ..seconds };
@@ -189,13 +191,21 @@ impl Worker {
         Ok(JobResult { artifacts, masks: Vec::new(), scores, seconds: since.elapsed().as_secs_f64() - queue_seconds })
     }
 
+    /// Stages followed one another and the last one has just ended: for the metrics and as spans of the job.
+    pub fn record_stages(&self, stages: &[(Stage, f64)]) {
+        for &(stage, seconds) in stages {
+            self.metrics.record_stage(stage, seconds);
+        }
+        telemetry::children_ended(&stages.iter().map(|&(stage, seconds)| (stage.label(), seconds)).collect::<Vec<_>>());
+    }
+
     /// Waits until the model is free, and notes that it begins with this job: if that takes the worker down, it is not held against the
     /// jobs beside it. The turn is over when what is returned is dropped.
     async fn turn(&self, lease: &Lease) -> SemaphorePermit<'_> {
         let turn = self.computing.acquire().await.expect("nobody closes it");
         // A Postgres that is away does not keep the model from working.
         if !matches!(timeout(NOTE_LIMIT, self.ledger.begin(lease)).await, Ok(Ok(()))) {
-            tracing::debug!(job.id = %lease.job_id, "it was not noted that the model begins with the job");
+            tracing::debug!("it was not noted that the model begins with the job");
         }
         turn
     }
@@ -229,7 +239,7 @@ impl Worker {
     async fn fetch(&self, uri: &S3Uri) -> Result<(Bytes, f64), ObjectsError> {
         let (bytes, seconds) = timed(self.objects.get(uri, ImageLimits::default().bytes as u64)).await;
         let bytes = bytes?;
-        self.metrics.record_stage(Stage::Fetch, seconds);
+        self.record_stages(&[(Stage::Fetch, seconds)]);
         Ok((bytes, seconds))
     }
 
@@ -266,7 +276,7 @@ impl Worker {
     pub async fn upload(&self, job: &ClaimedJob, files: Vec<ArtifactFile>) -> Result<Vec<Artifact>, JobError> {
         let (artifacts, seconds) = timed(try_join_all(files.into_iter().map(|file| self.upload_file(job, file)))).await;
         let artifacts = artifacts?;
-        self.metrics.record_stage(Stage::Upload, seconds);
+        self.record_stages(&[(Stage::Upload, seconds)]);
         Ok(artifacts)
     }
 
@@ -279,6 +289,15 @@ impl Worker {
         self.objects.put(&uri, bytes, content_type).await.map_err(JobError::Store)?;
         Ok(Artifact { kind, object, uri, sha256, bytes: size })
     }
+}
+
+/// An image's way through the model, as spans of its job: object after object.
+fn trace_model(queue_seconds: f64, segmentations: &[Segmentation]) {
+    let stages = segmentations.iter().map(|segmentation| segmentation.seconds).flat_map(|seconds| {
+        [(Stage::Embed, seconds.embed), (Stage::Finetune, seconds.finetune), (Stage::Upsample, seconds.upsample)]
+    });
+    let stages = iter::once((Stage::Queue, queue_seconds)).chain(stages);
+    telemetry::children_ended(&stages.map(|(stage, seconds)| (stage.label(), seconds)).collect::<Vec<_>>());
 }
 
 fn check_inside(objects: &[Object], image: &ImageFacts) -> Result<(), JobError> {
@@ -335,7 +354,8 @@ async fn timed<T>(future: impl Future<Output = T>) -> (T, f64) {
 
 /// For work that would hold up an async thread.
 async fn off_runtime<T: Send + 'static>(stage: &'static str, work: impl FnOnce() -> T + Send + 'static) -> Result<T, JobError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| {
+    let span = Span::current();
+    tokio::task::spawn_blocking(move || span.in_scope(work)).await.map_err(|error| {
         // Never cancelled: only a panic ends it early.
         let reason = error.try_into_panic().map_or_else(|error| error.to_string(), |panic| panic_message(panic.as_ref()));
         JobError::Crashed { stage, reason }

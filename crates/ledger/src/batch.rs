@@ -14,6 +14,8 @@ pub struct NewBatch {
     pub idempotency_key: Option<String>,
     /// Whether its jobs may take over finished results of the same image, points, checkpoint and parameters, and lend theirs.
     pub reuse: bool,
+    /// The span that its jobs continue, as W3C's `traceparent` of version 00.
+    pub traceparent: Option<String>,
 }
 
 /// A batch that is in the ledger.

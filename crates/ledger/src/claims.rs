@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::{ClaimedJob, ErrorClass, JobFailure, Lease, Ledger, Result, errors::Answer as _, reading::read_request};
+use crate::{ClaimedJob, ErrorClass, Finalised, JobFailure, Lease, Ledger, Result, errors::Answer as _, reading::read_request};
 
 impl Ledger {
     /// queued -> running: the pool's next due job, with a lease that ends `ttl` from now; none when nothing is due.
@@ -27,7 +27,7 @@ impl Ledger {
             ), begun AS (
                 INSERT INTO attempts (job_id, epoch, attempt, worker) SELECT id, epoch, attempt, $2 FROM claimed
             )
-            SELECT claimed.id, batch_id, epoch, attempt, request::text AS "request!", reuse
+            SELECT claimed.id, batch_id, epoch, attempt, max_attempts, request::text AS "request!", reuse, traceparent
             FROM claimed
             JOIN batches ON batches.id = batch_id
             "#,
@@ -41,11 +41,30 @@ impl Ledger {
         let Some(row) = row else { return Ok(None) };
         let lease = Lease { job_id: row.id, batch_id: row.batch_id, epoch: row.epoch, worker: worker.into() };
         match read_request(row.id, &row.request) {
-            Ok(request) => Ok(Some(ClaimedJob { lease, attempt: row.attempt, request, reuse: row.reuse })),
+            Ok(request) => Ok(Some(ClaimedJob {
+                lease,
+                attempt: row.attempt,
+                max_attempts: row.max_attempts,
+                request,
+                reuse: row.reuse,
+                traceparent: row.traceparent,
+            })),
             Err(error) => {
                 let failure = JobFailure { class: ErrorClass::Permanent, message: error.to_string() };
                 // A lease lost already means that somebody else has the last word.
-                let _ = self.fail(&lease, &failure).await?;
+                if self.fail(&lease, &failure).await? == Finalised::Accepted {
+                    let Lease { job_id, batch_id, epoch, worker } = lease;
+                    tracing::info!(
+                        job.id = %job_id,
+                        batch.id = %batch_id,
+                        epoch,
+                        worker,
+                        pool,
+                        state = "failed",
+                        class = "permanent",
+                        "job claimed and failed at once: this version cannot read its request"
+                    );
+                }
                 Ok(None)
             }
         }

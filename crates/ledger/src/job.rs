@@ -27,6 +27,18 @@ impl JobState {
     pub fn is_terminal(self) -> bool {
         !matches!(self, Self::Queued | Self::Running)
     }
+
+    /// In a word, for logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Quarantined => "quarantined",
+        }
+    }
 }
 
 /// What kind of error ended an attempt; the class alone decides what happens next.
@@ -184,10 +196,14 @@ pub struct ClaimedJob {
     pub lease: Lease,
     /// Which attempt this is, from 1.
     pub attempt: i32,
+    /// How many it may have.
+    pub max_attempts: i32,
     /// What to do.
     pub request: SegmentationRequest,
     /// Whether it may take over a finished result, and lend its own.
     pub reuse: bool,
+    /// The span that its batch came in with, as W3C's `traceparent`; none of a batch that came by a version without.
+    pub traceparent: Option<String>,
 }
 
 /// The rows of one evaluation.

@@ -42,7 +42,7 @@ impl Ledger {
     pub async fn begin_batch(&self, batch: NewBatch) -> Result<BatchWriter> {
         let doing = "begin a batch";
         let transaction = Upload::begin(&self.pool).answer(doing).await?;
-        let NewBatch { name, pool, priority, idempotency_key, reuse } = batch;
+        let NewBatch { name, pool, priority, idempotency_key, reuse, traceparent } = batch;
         let mut content = Sha256::new();
         content.update(format!("priority {priority}, reuse {reuse}\n"));
         let mut writer = BatchWriter {
@@ -61,11 +61,12 @@ impl Ledger {
         // Refuses a pool that does not exist before the foreign key does, by name.
         writer.first_turn(&writer.pool.clone()).await?;
         sqlx::query!(
-            "INSERT INTO batches (id, name, pool, reuse) VALUES ($1, $2, $3, $4)",
+            "INSERT INTO batches (id, name, pool, reuse, traceparent) VALUES ($1, $2, $3, $4, $5)",
             writer.id,
             writer.name,
             writer.pool,
-            reuse
+            reuse,
+            traceparent
         )
         .execute(&mut *writer.transaction)
         .answer(doing)

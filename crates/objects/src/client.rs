@@ -15,14 +15,15 @@ use sha2::{Digest as _, Sha256};
 use crate::{ObjectsConfig, ObjectsError, errors::describe};
 
 /// The first attempt and the retries, within the operation's time limit.
-const ATTEMPTS: u32 = 3;
+pub(crate) const ATTEMPTS: u32 = 3;
 /// What is set aside for a body on the word of its announced length, in bytes; more grows as it arrives.
 const MAX_RESERVED: u64 = 64 << 20;
 
 /// A client of one object store. Clones share its connections.
 #[derive(Clone)]
 pub struct Objects {
-    client: Client,
+    pub(crate) client: Client,
+    pub(crate) read_timeout: Duration,
     body_timeout: Duration,
     operation_timeout: Duration,
 }
@@ -55,6 +56,7 @@ impl Objects {
             .build();
         Self {
             client: Client::from_conf(store),
+            read_timeout: config.read_timeout,
             body_timeout: config.attempt_timeout,
             operation_timeout: config.operation_timeout,
         }
@@ -134,16 +136,16 @@ async fn read(uri: &S3Uri, mut body: ByteStream, announced: u64, limit: u64) -> 
     Ok(bytes.freeze())
 }
 
-fn not_read_within(uri: &S3Uri, limit: Duration) -> ObjectsError {
+pub(crate) fn not_read_within(uri: &S3Uri, limit: Duration) -> ObjectsError {
     ObjectsError::Unavailable { place: uri.to_string(), reason: format!("the object was not read within {limit:?}") }
 }
 
-fn too_large(uri: &S3Uri, limit: u64) -> ObjectsError {
+pub(crate) fn too_large(uri: &S3Uri, limit: u64) -> ObjectsError {
     ObjectsError::TooLarge { uri: uri.to_string(), limit }
 }
 
 /// Some stores and proxies resolve such a key like a path, which would lead to another object, even in another bucket.
-fn check_key(uri: &S3Uri) -> Result<(), ObjectsError> {
+pub(crate) fn check_key(uri: &S3Uri) -> Result<(), ObjectsError> {
     if uri.key().split('/').any(|part| part == "." || part == "..") {
         let reason = "a key with a part \".\" or \"..\" means different objects to different stores; rename the object".into();
         return Err(ObjectsError::Refused { place: uri.to_string(), reason });

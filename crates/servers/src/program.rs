@@ -99,10 +99,11 @@ impl Program {
     }
 }
 
-/// Gives a command these settings, and keeps away from it what was meant for another dotmask or another object store.
+/// Gives a command these settings, and keeps away from it what was meant for another dotmask, another object store or another trace.
 fn clean_environment(command: &mut Command, environment: &[(String, String)]) {
     for (name, _) in env::vars_os() {
-        if name.to_str().is_some_and(|name| name.starts_with("DOTMASK_") || name.starts_with("AWS_")) {
+        let is_setting = |name: &str| ["DOTMASK_", "AWS_", "OTEL_", "TRACEPARENT"].iter().any(|prefix| name.starts_with(prefix));
+        if name.to_str().is_some_and(is_setting) {
             command.env_remove(name);
         }
     }

@@ -16,7 +16,9 @@ pub async fn cancel_batch(State(api): State<Api>, Path(id): Path<Uuid>) -> Resul
     if jobs == 0 && ledger.batch(id).await?.is_none() {
         return Err(no_batch(id));
     }
-    tracing::info!(batch.id = %id, jobs, "batch cancelled");
+    if jobs > 0 {
+        tracing::info!(batch.id = %id, jobs, state = "cancelled", "batch cancelled");
+    }
     Ok(Json(Changed { jobs }))
 }
 
@@ -26,7 +28,7 @@ pub async fn cancel_batch(State(api): State<Api>, Path(id): Path<Uuid>) -> Resul
 pub async fn cancel_job(State(api): State<Api>, Path(id): Path<Uuid>) -> Result<Json<Changed>, ApiError> {
     let ledger = api.ledger()?;
     let was_open = ledger.cancel_job(id).await?;
-    changed_job(&api, id, was_open, "job cancelled").await
+    changed_job(&api, id, was_open, "cancelled", "job cancelled").await
 }
 
 /// Tries the failed jobs of a batch again, and no others, with all their attempts before them. May be repeated.
@@ -43,7 +45,9 @@ pub async fn retry_batch(
         return Err(no_batch(id));
     }
     api.outbox_filled.notify_one();
-    tracing::info!(batch.id = %id, jobs, "failed jobs of the batch queued again");
+    if jobs > 0 {
+        tracing::info!(batch.id = %id, jobs, state = "queued", "failed jobs of the batch queued again");
+    }
     Ok(Json(Changed { jobs }))
 }
 
@@ -53,12 +57,18 @@ pub async fn retry_batch(
 pub async fn retry_job(State(api): State<Api>, Path(id): Path<Uuid>) -> Result<Json<Changed>, ApiError> {
     let had_failed = api.ledger()?.retry_job(id).await?;
     api.outbox_filled.notify_one();
-    changed_job(&api, id, had_failed, "job queued again").await
+    changed_job(&api, id, had_failed, "queued", "job queued again").await
 }
 
-async fn changed_job(api: &Api, id: Uuid, is_changed: bool, became: &'static str) -> Result<Json<Changed>, ApiError> {
+async fn changed_job(
+    api: &Api,
+    id: Uuid,
+    is_changed: bool,
+    state: &'static str,
+    became: &'static str,
+) -> Result<Json<Changed>, ApiError> {
     if is_changed {
-        tracing::info!(job.id = %id, "{became}");
+        tracing::info!(job.id = %id, state, "{became}");
     } else if api.ledger()?.job(id).await?.is_none() {
         return Err(no_job(id));
     }

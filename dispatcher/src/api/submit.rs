@@ -7,6 +7,10 @@ use axum::{
     http::{HeaderMap, StatusCode, header::CONTENT_LENGTH},
 };
 use ledger::NewBatch;
+use tracing::{
+    Instrument as _, Span,
+    field::{Empty, display},
+};
 
 use super::{
     Api, ApiError, Query,
@@ -18,6 +22,8 @@ use super::{
 const MAX_NAME_CHARS: usize = 200;
 /// A submission's own mark.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// The trace a submission is part of, as <https://www.w3.org/TR/trace-context/> has it.
+const TRACEPARENT: &str = "traceparent";
 /// The longest one.
 const MAX_KEY_BYTES: usize = 255;
 /// The priorities a batch may have.
@@ -29,7 +35,8 @@ const PRIORITIES: RangeInclusive<i16> = -100..=100;
 /// 200 in place of 201.
 #[utoipa::path(post, path = "/v1/batches",
     params(BatchQuery, ("Idempotency-Key" = Option<String>, Header, description =
-        "The submission's own mark, 1 to 255 visible ASCII characters: repeated with it and the same lines, it is the same batch")),
+        "The submission's own mark, 1 to 255 visible ASCII characters: repeated with it and the same lines, it is the same batch"),
+        ("traceparent" = Option<String>, Header, description = "W3C trace context that the batch and its jobs become part of")),
     request_body(content = String, content_type = "application/x-ndjson", description =
         "One JSON object a line: image (s3://bucket/key), and either points ([[x, y, 1 or 0], ...]), or objects ([{id, points}, ...]), \
         or for an evaluation truth (s3://bucket/key) with setting (\"3/3\"), repeats and seed, or with points; if wanted label, group, \
@@ -39,6 +46,20 @@ const PRIORITIES: RangeInclusive<i16> = -100..=100;
 pub async fn submit_batch(
     State(api): State<Api>,
     Query(query): Query<BatchQuery>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<SubmittedBatch>), ApiError> {
+    // Of the highest level, so that its ids are in the lines of every level.
+    let span = tracing::error_span!("submit_batch", batch.id = Empty, trace.id = Empty);
+    let sent = headers.get_all(TRACEPARENT).iter().map(|value| value.to_str().unwrap_or_default()).collect::<Vec<_>>();
+    // Given twice it is malformed, and that is no reason to refuse the batch.
+    telemetry::join_trace(&span, if let [traceparent] = *sent { Some(traceparent) } else { None });
+    receive(api, query, headers, body).instrument(span).await
+}
+
+async fn receive(
+    api: Api,
+    query: BatchQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<SubmittedBatch>), ApiError> {
@@ -56,18 +77,21 @@ pub async fn submit_batch(
     let pool = choose_pool(query.pool, &pools)?;
 
     let BatchQuery { name, priority, reuse, .. } = query;
-    let writer = ledger.begin_batch(NewBatch { name, pool: pool.clone(), priority, idempotency_key, reuse }).await?;
+    let traceparent = telemetry::traceparent(&Span::current());
+    let batch = NewBatch { name, pool: pool.clone(), priority, idempotency_key, reuse, traceparent };
+    let writer = ledger.begin_batch(batch).await?;
     let writer =
         Manifest::new(writer, pools).read(body, api.max_manifest_bytes).await.inspect_err(|_| api.metrics.record_refused())?;
     let batch = writer.commit().await?;
+    Span::current().record("batch.id", display(batch.id));
 
     if !batch.is_new {
-        tracing::info!(batch.id = %batch.id, batch.jobs = batch.jobs, "batch submitted again, nothing was added");
+        tracing::info!(batch.jobs = batch.jobs, "batch submitted again, nothing was added");
         return Ok((StatusCode::OK, Json(batch.into())));
     }
     api.outbox_filled.notify_one();
     api.metrics.record_submitted(&pool, batch.jobs);
-    tracing::info!(batch.id = %batch.id, batch.jobs = batch.jobs, pool, "batch submitted");
+    tracing::info!(state = "queued", batch.jobs = batch.jobs, pool, "batch submitted");
     Ok((StatusCode::CREATED, Json(batch.into())))
 }
 

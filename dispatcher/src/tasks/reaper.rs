@@ -20,7 +20,7 @@ async fn pass(tasks: &Tasks) -> Result<(), TaskError> {
             JobState::Failed => "failed: that was its last attempt",
             _ => "queued again",
         };
-        tracing::warn!(job.id = %job.job_id, batch.id = %job.batch_id, pool = job.pool, worker = job.worker, epoch = job.epoch, became, "worker lost");
+        tracing::warn!(job.id = %job.job_id, batch.id = %job.batch_id, pool = job.pool, worker = job.worker, epoch = job.epoch, state = job.state.label(), became, "worker lost");
     }
     if !reaped.is_empty() {
         tasks.outbox_filled.notify_one();

@@ -9,8 +9,8 @@ use std::{
 use anyhow::Context;
 use ledger::{Ledger, LedgerError};
 use objects::{Objects, ObjectsConfig};
-use segmenter::{Checkpoint, set_threads};
-use telemetry::{Catalogue, Health, Outage, retry_until_ready};
+use segmenter::set_threads;
+use telemetry::{Catalogue, Health, Outage, Service, Traces, retry_until_ready};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -20,8 +20,18 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    cancellations::cancellations, cli::RunArgs, engine::Engine, errors::Failure, job::Worker, lease::Timing, metrics::Metrics,
-    model::Model, pull::pull, receipt::VERSION, store::StoreState,
+    cancellations::cancellations,
+    cli::RunArgs,
+    deletion_cost::HeldJobs,
+    engine::Engine,
+    errors::Failure,
+    job::Worker,
+    lease::Timing,
+    metrics::Metrics,
+    model::{Model, ModelThread},
+    pull::pull,
+    receipt::VERSION,
+    store::StoreState,
 };
 
 /// How long a request for metrics may take when the process ends.
@@ -30,21 +40,21 @@ const HTTP_PATIENCE: Duration = Duration::from_secs(1);
 /// Works until SIGTERM or SIGINT. A second one ends the process at once.
 pub fn run<E: Engine>(config: RunArgs) -> Result<(), Failure> {
     config.check().map_err(Failure::bad_input)?;
-    telemetry::init_logs(config.log_format).map_err(Failure::bad_input)?;
-    if let Some(threads) = config.model.threads {
-        set_threads(threads.into());
-    }
-    let checkpoint = Checkpoint::read(&config.model.checkpoint).map_err(Failure::bad_input)?;
     // Fails only where a provider is installed already, and that one will do.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    let service = Service { name: env!("CARGO_CRATE_NAME"), sampled_by: Some("job.id") };
+    let traces = telemetry::start(service, config.log_format).map_err(Failure::bad_input)?;
+    if let Some(threads) = config.compute.threads {
+        set_threads(threads.into());
+    }
 
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
-    let outcome = runtime.block_on(serve::<E>(config, checkpoint));
+    let outcome = runtime.block_on(serve::<E>(config, traces));
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve<E: Engine>(config: RunArgs, checkpoint: Checkpoint) -> Result<(), Failure> {
+async fn serve<E: Engine>(config: RunArgs, traces: Traces) -> Result<(), Failure> {
     let shutdown = telemetry::termination().context("cannot listen for signals")?;
     exit_at_the_second_signal(shutdown.clone()).context("cannot listen for signals")?;
     let (metrics, health, catalogue) = catalogue(&config.pool).context("cannot register the metrics")?;
@@ -59,19 +69,53 @@ async fn serve<E: Engine>(config: RunArgs, checkpoint: Checkpoint) -> Result<(),
         HTTP_PATIENCE,
     ));
 
-    let checkpoint_sha256 = checkpoint.sha256().to_owned();
-    let started = Model::start::<E>(checkpoint, config.model.device, metrics.clone()).await;
-    let (model, thread) = started.map_err(Failure::bad_input)?;
-    health.set("model", Ok(()));
-    let outcome = work(config, model, checkpoint_sha256, metrics, health, &shutdown).await;
+    let store = ObjectsConfig {
+        endpoint: config.s3_endpoint.clone(),
+        region: config.s3_region.clone(),
+        path_style: config.s3_path_style,
+        ..ObjectsConfig::default()
+    };
+    let objects = Objects::connect(&store).await;
+    let prepared = shutdown.run_until_cancelled(prepare::<E>(&config, &objects, &metrics, &health)).await;
+    // No job waits for a word of this worker, and gigabytes may be read or moved to the device for long.
+    let Some(prepared) = prepared else {
+        tracing::info!("stopped before the model was there");
+        leave(0)
+    };
+    let Prepared { model, thread, checkpoint_sha256 } = prepared?;
+    let outcome = work(config, model, checkpoint_sha256, objects, metrics, health, &shutdown).await;
     ended.cancel();
     // The server answers nothing that matters any more.
-    let (model_has_ended, _) = tokio::join!(thread.ended(), http);
+    let (model_has_ended, _, ()) = tokio::join!(thread.ended(), http, traces.end());
     if !model_has_ended {
         let code = outcome.as_ref().map_or_else(Failure::report, |()| 0);
         leave(code.into());
     }
     outcome
+}
+
+/// A model, ready for images.
+struct Prepared {
+    model: Model,
+    thread: ModelThread,
+    checkpoint_sha256: String,
+}
+
+/// Gets the checkpoint and builds the model of it.
+async fn prepare<E: Engine>(
+    config: &RunArgs,
+    objects: &Objects,
+    metrics: &Metrics,
+    health: &Health,
+) -> Result<Prepared, Failure> {
+    let source = config.checkpoint.source().map_err(Failure::bad_input)?;
+    let checkpoint = source.load(objects, health).await?;
+    let checkpoint_sha256 = checkpoint.sha256().to_owned();
+    health.set("model", Err("building the model".into()));
+    let started = Model::start::<E>(checkpoint, config.compute.device, metrics.clone()).await;
+    let (model, thread) = started.map_err(Failure::bad_input)?;
+    health.set("model", Ok(()));
+    Ok(Prepared { model, thread, checkpoint_sha256 })
 }
 
 /// All that is counted here.
@@ -94,12 +138,15 @@ async fn work(
     config: RunArgs,
     model: Model,
     checkpoint_sha256: String,
+    objects: Objects,
     metrics: Metrics,
     health: Health,
     shutdown: &CancellationToken,
 ) -> Result<(), Failure> {
     let Some(ledger) = connect_ledger(&config, &checkpoint_sha256, &health, shutdown).await? else { return Ok(()) };
-    let Some(objects) = connect_objects(&config, &health, shutdown).await else { return Ok(()) };
+    if !store_is_ready(&config, &objects, &health, shutdown).await {
+        return Ok(());
+    }
 
     let worker = Arc::new(Worker {
         cancelled: cancellations(ledger.clone()),
@@ -110,18 +157,22 @@ async fn work(
         decoding: Arc::new(Semaphore::new(1)),
         computing: Semaphore::new(1),
         store: StoreState::new(),
+        held_jobs: HeldJobs::new(),
         stop_jobs: CancellationToken::new(),
         name: worker_name(),
         pool: config.pool.clone(),
         masks: config.masks,
         checkpoint_sha256,
-        device: config.model.device,
+        device: config.compute.device,
         timing: Timing { lease: config.lease_seconds, heartbeat: config.heartbeat_seconds },
         health,
         outage: Mutex::new(Outage::new("postgres")),
     });
     let Worker { name, pool, checkpoint_sha256, device, .. } = &*worker;
     tracing::info!(worker = name, pool, checkpoint.sha256 = checkpoint_sha256, device = %device, "ready for work");
+    if let Some(pod) = config.pod.pod().map_err(Failure::bad_input)? {
+        tokio::spawn(pod.keep_deletion_cost(worker.held_jobs.watch()));
+    }
     let tokens = broker::consume(config.amqp_url, config.pool, config.prefetch, shutdown.clone());
     let outcome = pull(&worker, tokens, config.prefetch.into(), config.drain_seconds, shutdown).await;
     tracing::info!(worker = name, "stopped");
@@ -154,20 +205,13 @@ async fn connect_ledger(
     Ok(ledger)
 }
 
-/// Waits for the object store and the masks' bucket; `None` says that the worker was told to stop first.
-async fn connect_objects(config: &RunArgs, health: &Health, shutdown: &CancellationToken) -> Option<Objects> {
-    let store = ObjectsConfig {
-        endpoint: config.s3_endpoint.clone(),
-        region: config.s3_region.clone(),
-        path_style: config.s3_path_style,
-        ..ObjectsConfig::default()
-    };
-    let objects = Objects::connect(&store).await;
+/// Waits for the object store and the masks' bucket; false says that the worker was told to stop first.
+async fn store_is_ready(config: &RunArgs, objects: &Objects, health: &Health, shutdown: &CancellationToken) -> bool {
     let check = async || objects.check(config.masks.bucket()).await.inspect_err(|error| health.set("s3", Err(error.to_string())));
     // A bucket can be made and a policy mended while the worker waits.
-    let checked = retry_until_ready("s3", shutdown, |_| true, check).await?;
+    let Some(checked) = retry_until_ready("s3", shutdown, |_| true, check).await else { return false };
     health.set("s3", checked.map_err(|error| error.to_string()));
-    Some(objects)
+    true
 }
 
 /// Names the machine for people; the process and a few random letters tell apart workers that share its name.

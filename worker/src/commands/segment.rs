@@ -52,7 +52,7 @@ pub fn segment(arguments: &SegmentArgs) -> Result<(), Failure> {
         image: (&image).into(),
         view,
         checkpoint_sha256: segmenter.checkpoint_sha256().into(),
-        device: arguments.model.device.to_string(),
+        device: arguments.model.compute.device.to_string(),
         parameters,
         objects: objects.iter().zip(&segmentations).map(|(object, made)| SegmentedObject::new(object, made)).collect(),
         evaluation: None,
@@ -94,11 +94,11 @@ fn prepare_folder(folder: &Path) -> anyhow::Result<()> {
 
 /// The model of a command that needs no server.
 pub fn load_model(arguments: &ModelArgs) -> anyhow::Result<Segmenter> {
-    if let Some(threads) = arguments.threads {
+    if let Some(threads) = arguments.compute.threads {
         set_threads(threads.into());
     }
     let checkpoint = Checkpoint::read(&arguments.checkpoint)?;
-    Ok(Segmenter::new(&checkpoint, arguments.device)?)
+    Ok(Segmenter::new(&checkpoint, arguments.compute.device)?)
 }
 
 /// All files are written beside their places first and then renamed, the receipt last: a place never holds half a file, and a

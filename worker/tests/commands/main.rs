@@ -2,7 +2,9 @@
 
 mod checkpoint;
 mod common;
+mod deletion_cost;
 mod evaluate;
+mod fetched_checkpoint;
 mod outages;
 mod run;
 mod run_tasks;

@@ -1,6 +1,6 @@
 //! `worker run` against real servers: jobs go in by the ledger and the broker, and come out in the ledger and the store.
 
-use std::fs;
+use std::{fs, path::PathBuf};
 
 use ledger::{ArtifactKind, ErrorClass, JobState, JobStatus};
 use nix::sys::signal::Signal;
@@ -188,13 +188,18 @@ fn refuses_settings_that_cannot_work_before_it_asks_any_server() {
     let damaged = folder.path().join("half.safetensors");
     let whole = fs::read(checkpoint()).unwrap();
     fs::write(&damaged, &whole[..whole.len() / 2]).unwrap();
-    let good = checkpoint();
+    let (good, stored, zeros) = (checkpoint(), PathBuf::from("s3://models/sam.pth"), "0".repeat(64));
     for (checkpoint, arguments, message) in [
         (&damaged, ["--pool", "test"], "half.safetensors"),
         (&good, ["--heartbeat-seconds", "15"], "at most half of it"),
         (&good, ["--amqp-url", "http://127.0.0.1"], "AMQP_URL"),
         (&good, ["--masks", "/tmp/masks"], "expected s3://bucket/key"),
         (&good, ["--lease-seconds", "0"], "more than 0 seconds"),
+        (&good, ["--checkpoint-sha256", "abc"], "64 hexadecimal digits"),
+        (&good, ["--checkpoint-sha256", &zeros], "expected 0000"),
+        (&good, ["--pod-deletion-cost", "true"], "--pod-deletion-cost needs"),
+        (&stored, ["--pool", "test"], "--checkpoint-sha256 (DOTMASK_CHECKPOINT_SHA256)"),
+        (&stored, ["--checkpoint-sha256", &zeros], "--checkpoint-cache (DOTMASK_CHECKPOINT_CACHE)"),
     ] {
         let mut command = worker();
         command.arg("run").args(arguments).arg("--checkpoint").arg(checkpoint).args(["--listen", "127.0.0.1:0"]);
@@ -217,7 +222,7 @@ fn refuses_settings_that_cannot_work_before_it_asks_any_server() {
 
 #[tokio::test]
 async fn waits_for_servers_that_are_not_there_and_says_so_once() {
-    let worker = RunningWorker::without_servers();
+    let worker = RunningWorker::without_servers(&[]);
     worker.logged("cannot connect to Postgres at 127.0.0.1:1/none").await;
     assert!(!worker.is_ready().await, "ready without Postgres");
     let ended = worker.stop(Signal::SIGTERM).await;

@@ -154,18 +154,24 @@ impl RunningWorker {
     }
 
     /// Works for the pool `test`, and reaches the servers through these proxies.
-    pub fn start_via(system: &System, proxies: &Proxies) -> Self {
-        Self::spawn(&system.stack.environment_via(proxies), &[])
+    pub fn start_via(system: &System, proxies: &Proxies, arguments: &[&str]) -> Self {
+        Self::spawn(&system.stack.environment_via(proxies), arguments)
+    }
+
+    /// Works for the pool `test`, with these variables too.
+    pub fn start_in(system: &System, environment: &[(&str, String)]) -> Self {
+        let more = environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        Self::spawn(&system.stack.environment().into_iter().chain(more).collect::<Vec<_>>(), &[])
     }
 
     /// Told to use servers that are not there.
-    pub fn without_servers() -> Self {
+    pub fn without_servers(arguments: &[&str]) -> Self {
         let environment = [
             ("DATABASE_URL", "postgres://nobody:secret@127.0.0.1:1/none"),
             ("AMQP_URL", "amqp://nobody:secret@127.0.0.1:1/%2f"),
             ("DOTMASK_S3_ENDPOINT", "http://127.0.0.1:1"),
         ];
-        Self::spawn(&environment.map(|(name, value)| (name.into(), value.into())), &[])
+        Self::spawn(&environment.map(|(name, value)| (name.into(), value.into())), arguments)
     }
 
     fn spawn(environment: &[(String, String)], arguments: &[&str]) -> Self {
@@ -173,7 +179,10 @@ impl RunningWorker {
         let stderr = fs::File::create(log.path().join("stderr")).expect("a new folder takes files");
         let mut command = worker();
         command.arg("run").args(arguments).args(["--pool", "test", "--masks", "s3://results/masks", "--listen", "127.0.0.1:0"]);
-        command.args(["--threads", "1", "--checkpoint"]).arg(checkpoint()).envs(environment.iter().cloned());
+        command.args(["--threads", "1"]).envs(environment.iter().cloned());
+        if !arguments.contains(&"--checkpoint") {
+            command.arg("--checkpoint").arg(checkpoint());
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         let child = Command::from(command).kill_on_drop(true).spawn().expect("the binary can be started");
         Self { child, log }
@@ -197,6 +206,11 @@ impl RunningWorker {
     /// Waits until it says that it can work.
     pub async fn ready(&self) {
         until("the worker is ready", async || self.is_ready().await).await;
+    }
+
+    /// Waits until it says that of itself.
+    pub async fn says(&self, words: &str) {
+        until(&format!("the worker says {words:?}"), async || self.get("/readyz").await.contains(words)).await;
     }
 
     /// Whether it says that it can work.
@@ -248,7 +262,9 @@ pub struct Metrics(String);
 impl Metrics {
     /// The value of a series that counts, named as it is in the answer.
     pub fn count(&self, series: &str) -> u64 {
+        // Every series of a worker bears its pool.
+        let without_pool = self.0.replace(r#"{pool="test"}"#, "").replace(r#",pool="test""#, "").replace(r#"pool="test","#, "");
         let value = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();
-        self.0.lines().find_map(value).unwrap_or_else(|| panic!("no series {series} in:\n{}", self.0))
+        without_pool.lines().find_map(value).unwrap_or_else(|| panic!("no series {series} in:\n{}", self.0))
     }
 }

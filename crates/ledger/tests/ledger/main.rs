@@ -7,6 +7,7 @@ mod claims;
 mod connection;
 mod faults;
 mod fixture;
+mod housekeeping;
 mod life;
 mod outbox;
 mod outcomes;

@@ -225,3 +225,47 @@ async fn of_submissions_at_the_same_moment_one_is_new() {
     assert!(submitted.iter().all(|batch| batch.id == submitted[0].id), "{submitted:?}");
     assert_eq!(fixture.count("SELECT count(*) FROM jobs").await, 40);
 }
+
+#[tokio::test]
+async fn a_batch_keeps_the_trace_of_its_first_submission_and_hands_it_to_whoever_claims() {
+    let fixture = Fixture::start().await;
+    let submit = async |trace: char, line: u64| {
+        let traceparent = Some(traceparent(trace));
+        let batch = NewBatch { idempotency_key: Some("k".into()), traceparent, ..gpu() };
+        let mut writer = fixture.ledger.begin_batch(batch).await.unwrap();
+        writer.push(line, &request(line)).await.unwrap();
+        writer.commit().await
+    };
+    assert!(submit('1', 1).await.unwrap().is_new);
+    assert!(!submit('2', 1).await.unwrap().is_new);
+    assert_eq!(fixture.claim().await.traceparent, Some(traceparent('1')));
+
+    fixture.submit(1).await;
+    assert_eq!(fixture.claim().await.traceparent, None, "of a batch that came with none");
+}
+
+fn traceparent(trace: char) -> String {
+    let digits = |count| trace.to_string().repeat(count);
+    format!("00-{}-{}-01", digits(32), digits(16))
+}
+
+#[tokio::test]
+async fn refuses_what_is_no_traceparent() {
+    let fixture = Fixture::start().await;
+    let valid = traceparent('a');
+    let zeros = |count| "0".repeat(count);
+    for wrong in [
+        "",
+        &valid[1..],
+        &valid.to_uppercase(),
+        &valid.replacen("00", "01", 1),
+        &valid.replace(&"a".repeat(32), &zeros(32)),
+        &valid.replace(&format!("-{}-", "a".repeat(16)), &format!("-{}-", zeros(16))),
+        &format!("{valid}-"),
+    ] {
+        let batch = NewBatch { traceparent: Some(wrong.into()), ..gpu() };
+        assert!(fixture.ledger.begin_batch(batch).await.is_err(), "{wrong:?}");
+    }
+    let batch = NewBatch { traceparent: Some(valid), ..gpu() };
+    assert!(fixture.ledger.begin_batch(batch).await.is_ok());
+}

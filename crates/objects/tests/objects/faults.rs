@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use objects::{Objects, ObjectsConfig, ObjectsError};
+use objects::{Download, DownloadError, Objects, ObjectsConfig, ObjectsError};
 use request::S3Uri;
 use servers::{Mode, ObjectStore, Proxy, SLOW_DOWN};
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt as _, net::TcpListener};
 
@@ -29,7 +30,7 @@ struct Behind {
     objects: Objects,
     object: S3Uri,
     content: Bytes,
-    _store: (TempDir, ObjectStore, Objects),
+    store: (TempDir, ObjectStore, Objects),
 }
 
 impl Behind {
@@ -46,7 +47,7 @@ impl Behind {
         let object = uri("s3://scans/x");
         let content: Bytes = (0..400_000_u32).map(|number| (number % 251) as u8).collect();
         store.2.put(&object, content.clone(), "image/png").await?;
-        Ok(Self { proxy, objects, object, content, _store: store })
+        Ok(Self { proxy, objects, object, content, store })
     }
 
     async fn get(&self) -> Result<Bytes, ObjectsError> {
@@ -206,5 +207,66 @@ async fn content_that_is_not_what_the_store_says_is_read_again_and_refused() -> 
     assert!(matches!(error, ObjectsError::Unavailable { .. }) && error.is_transient(), "{error:?}");
     assert!(error.to_string().contains("checksum"), "{error}");
     assert_eq!(*asked.borrow(), ATTEMPTS);
+    Ok(())
+}
+
+/// An empty file that an object is read into.
+fn empty() -> std::io::Result<(tempfile::NamedTempFile, Download)> {
+    let file = tempfile::NamedTempFile::new()?;
+    let download = Download::new(file.reopen()?.into());
+    Ok((file, download))
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+#[tokio::test]
+async fn a_download_that_breaks_off_goes_on_where_it_stood() -> Outcome {
+    let behind = Behind::start().await?;
+    behind.proxy.set(Mode::Truncate(100_000));
+    let (file, mut download) = empty()?;
+    behind.objects.download(&behind.object, &mut download, PLENTY, &mut |_, whole| assert_eq!(whole, Some(400_000))).await?;
+    assert_eq!(download.finish().await?, sha256(&behind.content));
+    assert!(std::fs::read(file.path())? == behind.content);
+    // Each connection brings its share, less the answer's head.
+    assert_eq!(behind.proxy.accepted(), 5);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_download_is_given_up_in_silence_and_goes_on_later_unless_the_object_was_replaced() -> Outcome {
+    let behind = Behind::start().await?;
+    let replacements: [Option<Bytes>; 3] = [None, Some(vec![7; 300_000].into()), Some(vec![8; 1_000].into())];
+    for replacement in replacements {
+        behind.store.2.put(&behind.object, behind.content.clone(), "image/png").await?;
+        let (file, mut download) = empty()?;
+        // Slow enough that most of it is not on its way yet when the first piece is there.
+        behind.proxy.set(Mode::Delay(Duration::from_millis(50)));
+        let mut fall_silent = |_: u64, _: Option<u64>| behind.proxy.set(Mode::Stall);
+        let error = behind.objects.download(&behind.object, &mut download, PLENTY, &mut fall_silent).await.expect_err("silence");
+        assert!(matches!(&error, DownloadError::Store(error) if error.is_transient()), "{error:?}");
+
+        if let Some(replacement) = &replacement {
+            behind.store.2.put(&behind.object, replacement.clone(), "image/png").await?;
+        }
+        behind.proxy.set(Mode::Pass);
+        behind.objects.download(&behind.object, &mut download, PLENTY, &mut |_, _| {}).await?;
+        let expected = replacement.as_ref().unwrap_or(&behind.content);
+        assert_eq!(download.finish().await?, sha256(expected));
+        assert!(std::fs::read(file.path())? == *expected);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_download_keeps_to_its_limit_and_tells_of_a_full_disk() -> Outcome {
+    let behind = Behind::start().await?;
+    let into = |path: &str| Ok::<_, std::io::Error>(Download::new(std::fs::File::options().write(true).open(path)?.into()));
+    let error =
+        behind.objects.download(&behind.object, &mut into("/dev/null")?, 399_999, &mut |_, _| {}).await.expect_err("too long");
+    assert!(matches!(error, DownloadError::Store(ObjectsError::TooLarge { .. })), "{error:?}");
+    let error = behind.objects.download(&behind.object, &mut into("/dev/full")?, PLENTY, &mut |_, _| {}).await.expect_err("full");
+    assert!(matches!(error, DownloadError::File(_)) && error.to_string().contains("No space left"), "{error:?}");
     Ok(())
 }

@@ -17,9 +17,6 @@ use tch::{Kind, Tensor};
 
 use crate::sam::Tensors;
 
-/// The largest checkpoint read, in bytes; SAM's largest has 2.6 GB.
-const MAX_BYTES: u64 = 8 << 30;
-
 /// A SAM's tensors by name, in fp32 on the CPU, and what file they came from.
 pub struct Checkpoint {
     path: PathBuf,
@@ -39,7 +36,7 @@ pub enum CheckpointError {
         reason: std::io::Error,
     },
     /// A directory, a device, or a file no SAM has the size of.
-    #[error("checkpoint {} is {what}; expected a file of at most {MAX_BYTES} bytes", path.display())]
+    #[error("checkpoint {} is {what}; expected a file of at most {} bytes", path.display(), Checkpoint::MAX_BYTES)]
     NotAFile {
         /// The file.
         path: PathBuf,
@@ -79,6 +76,9 @@ enum Refusal {
 }
 
 impl Checkpoint {
+    /// The largest that is read, in bytes; SAM's largest has 2.6 GB.
+    pub const MAX_BYTES: u64 = 8 << 30;
+
     /// Reads the whole file. What it holds is checked against SAM's architecture by [`crate::Segmenter::new`].
     pub fn read(path: &Path) -> Result<Self, CheckpointError> {
         let bytes = read_file(path)?;
@@ -128,11 +128,11 @@ fn read_file(path: &Path) -> Result<Vec<u8>, CheckpointError> {
     if !metadata.is_file() {
         return Err(refuse("not a regular file".into()));
     }
-    if metadata.len() > MAX_BYTES {
+    if metadata.len() > Checkpoint::MAX_BYTES {
         return Err(refuse(format!("{} bytes long", metadata.len())));
     }
     let mut bytes = Vec::with_capacity(metadata.len() as usize);
-    File::open(path).map_err(unreadable)?.take(MAX_BYTES).read_to_end(&mut bytes).map_err(unreadable)?;
+    File::open(path).map_err(unreadable)?.take(Checkpoint::MAX_BYTES).read_to_end(&mut bytes).map_err(unreadable)?;
     Ok(bytes)
 }
 
