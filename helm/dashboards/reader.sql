@@ -1,4 +1,5 @@
--- What Grafana's user may read for the board of a batch: no request, no object's place, and nothing to write. To be run in dotmask's database by its owner, after
+-- What Grafana's user may read for the board of a batch: no request, no place of a result, and nothing to write. Texts of errors may name an
+-- image's object; the board leaves those names out, and who has this password can read them. To be run in dotmask's database by its owner, after
 -- CREATE ROLE dotmask_reader LOGIN PASSWORD '...'.
 GRANT SELECT ON batches, leases, masks, results, scores TO dotmask_reader;
 GRANT SELECT (id, batch_id, line, pool, state, epoch, attempt, error_class, error_message, created_at, started_at, finished_at) ON jobs TO dotmask_reader;
