@@ -37,6 +37,11 @@ impl QuickWorker {
         Ok(Self { program, address, log })
     }
 
+    /// Where its metrics are.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     /// What it has logged so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()

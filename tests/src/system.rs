@@ -142,13 +142,18 @@ impl System {
 
     /// The same of another version.
     pub fn start_worker_of(&self, release: &Release, settings: WorkerSettings) -> anyhow::Result<Program> {
+        self.start_worker_at("127.0.0.1:0", release, settings)
+    }
+
+    /// The same with its metrics at this address.
+    pub fn start_worker_at(&self, address: &str, release: &Release, settings: WorkerSettings) -> anyhow::Result<Program> {
         let settings = [
             ("DOTMASK_POOL", POOL.into()),
             // Tests run side by side, and two libtorches of two threads each slow each other threefold.
             ("DOTMASK_THREADS", "1".into()),
             ("DOTMASK_CHECKPOINT", checkpoint()),
             ("DOTMASK_MASKS", format!("s3://{BUCKET}/masks")),
-            ("DOTMASK_LISTEN", "127.0.0.1:0".into()),
+            ("DOTMASK_LISTEN", address.into()),
             ("DOTMASK_LEASE_SECONDS", settings.lease.as_secs_f64().to_string()),
             ("DOTMASK_HEARTBEAT_SECONDS", (settings.lease.as_secs_f64() / 4.0).to_string()),
             ("DOTMASK_PREFETCH", settings.prefetch.to_string()),
@@ -328,6 +333,7 @@ pub(crate) fn checkpoint() -> String {
     repository().join("models/nano/nano.safetensors").display().to_string()
 }
 
-fn repository() -> &'static Path {
+/// The repository's folder.
+pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are a folder of the repository")
 }

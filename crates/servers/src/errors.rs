@@ -113,7 +113,9 @@ impl ServerError {
     /// Whether another process took the port between choosing and using it.
     pub(crate) fn is_port_taken(&self) -> bool {
         let Self::DidNotStart { tail, .. } = self else { return false };
-        ["Address already in use", "eaddrinuse", "already a epmd running"].iter().any(|words| tail.contains(words))
+        ["Address already in use", "address already in use", "eaddrinuse", "already a epmd running"]
+            .iter()
+            .any(|words| tail.contains(words))
     }
 }
 
