@@ -8,3 +8,6 @@ SET LOCAL lock_timeout = '3s';
 -- by the version before.
 ALTER TABLE batches ADD COLUMN traceparent text
     CONSTRAINT traceparent_is_valid CHECK (traceparent ~ '^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$');
+
+-- Without it each result that is deleted, with its batch years later, would look through all of these.
+CREATE INDEX reusable_results_by_job ON reusable_results (job_id);

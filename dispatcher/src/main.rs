@@ -12,6 +12,7 @@ mod serve;
 mod submit;
 mod tasks;
 mod watch;
+mod workloads;
 
 use std::process::ExitCode;
 

@@ -20,6 +20,7 @@ use crate::{
     cli::{PostgresArgs, ServeArgs},
     metrics::Metrics,
     tasks::{Periods, Tasks},
+    workloads::Workloads,
 };
 
 /// Requests under way when the process is told to stop have so long to finish; what is left of traces has another second.
@@ -35,6 +36,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<Exit> {
         uploads: Arc::new(Semaphore::new(args.postgres_connections as usize / 2)),
         max_manifest_bytes: args.max_manifest_bytes,
         outbox_filled: Arc::new(Notify::new()),
+        workloads: Workloads::default(),
         metrics: metrics.clone(),
     };
 
@@ -83,7 +85,7 @@ async fn supply(args: ServeArgs, api: Api, metrics: Metrics, health: Health, shu
     tracing::info!(pools = args.pools.join(","), "ready to take batches in");
     let tasks = Tasks { ledger, amqp_url: args.amqp_url, outbox_filled: api.outbox_filled, metrics, health, shutdown };
     let every = Periods { reap: args.reap_seconds, reconcile: args.reconcile_seconds, age: args.ageing_seconds };
-    tasks.spawn(every).join_all().await;
+    tasks.spawn(every, api.workloads).join_all().await;
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use ledger::{ClaimedJob, ErrorClass, Finalised, JobFailure, JobState, Lease, Ledger};
+use ledger::{ClaimedJob, ErrorClass, Finalised, JobFailure, JobState, Lease, Ledger, LedgerError};
 use objects::Objects;
 use segmenter::Device;
 use telemetry::{Health, Outage};
@@ -143,6 +143,8 @@ impl Worker {
                     self.metrics.record_claim(asked_at.elapsed().as_secs_f64());
                     return Claim::Job(Box::new(job), asked_at);
                 }
+                // It is failed already, and logged; there may be others.
+                Err(LedgerError::Unreadable { .. }) => self.metrics.record_unreadable(),
                 Err(error) => {
                     let wait = self.outage().failed(&error);
                     self.health.set("postgres", Err(error.to_string()));

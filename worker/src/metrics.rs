@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ledger::ErrorClass;
 use prometheus::{Counter, CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts};
 use segmenter::{GpuMemory, Segmentation};
 use telemetry::Catalogue;
@@ -67,6 +68,9 @@ impl Stage {
         }
     }
 }
+
+/// A job whose request this version cannot read: its cause and class.
+const UNREADABLE: [&str; 2] = ["request", "permanent"];
 
 /// The worker's metrics; clones share their values.
 #[derive(Debug, Clone)]
@@ -146,6 +150,7 @@ impl Metrics {
         for (cause, class) in JobError::CAUSES {
             metrics.errors.with_label_values(&[cause, class.label()]);
         }
+        metrics.errors.with_label_values(&UNREADABLE);
         Ok(metrics)
     }
 
@@ -158,6 +163,14 @@ impl Metrics {
     pub fn record_claim(&self, seconds: f64) {
         self.claims.inc();
         self.record_stage(Stage::Claim, seconds);
+    }
+
+    /// A job was claimed and failed at once, because this version cannot read its request.
+    pub fn record_unreadable(&self) {
+        self.claims.inc();
+        let outcome = Outcome::Failed(ErrorClass::Permanent);
+        self.jobs.with_label_values(&[outcome.label(), outcome.class_label()]).inc();
+        self.errors.with_label_values(&UNREADABLE).inc();
     }
 
     /// An attempt ended after so long; its error, where that decided the outcome.

@@ -122,11 +122,12 @@ pub struct Workload {
     pub outbox_tokens: i64,
     /// How long the oldest of them have been there; none when there are none.
     pub outbox_age_seconds: Option<f64>,
-    /// What a job takes a worker on average, of up to 50 results of each of the pool's 20 newest batches; none when there are none.
+    /// What a job takes a worker on average, of up to 50 results of each of the 20 newest batches that were submitted to the pool and have any;
+    /// none when there are none.
     pub mean_job_seconds: Option<f64>,
 }
 
-/// What a job is taken to need in a pool that has no results yet: the paper's figure is 40 s with ViT-B on an A5000.
+/// What a job is taken to need in a pool that has no results yet. The paper has 40 s with ViT-B on an A5000, newer GPUs less.
 const UNKNOWN_JOB_SECONDS: f64 = 30.0;
 
 impl Workload {

@@ -5,8 +5,8 @@ use crate::{ClaimedJob, ErrorClass, Finalised, JobFailure, Lease, Ledger, Result
 impl Ledger {
     /// queued -> running: the pool's next due job, with a lease that ends `ttl` from now; none when nothing is due.
     ///
-    /// Next is: the highest priority, then batches in turns, then age. A job that this version cannot read is failed at once, and
-    /// none comes back either: left to the reaper, it would look like one that takes workers down.
+    /// Next is: the highest priority, then batches in turns, then age. A job that this version cannot read is failed at once
+    /// ([`crate::LedgerError::Unreadable`]; ask again): left to the reaper, it would look like one that takes workers down.
     pub async fn claim(&self, pool: &str, worker: &str, ttl: Duration) -> Result<Option<ClaimedJob>> {
         let row = sqlx::query!(
             r#"
@@ -65,7 +65,7 @@ impl Ledger {
                         "job claimed and failed at once: this version cannot read its request"
                     );
                 }
-                Ok(None)
+                Err(error)
             }
         }
     }

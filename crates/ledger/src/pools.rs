@@ -64,28 +64,43 @@ impl Ledger {
             .collect())
     }
 
-    /// Jobs that could be claimed now, by pool; pools without one are left out.
-    pub async fn due_by_pool(&self) -> Result<Vec<(String, u64)>> {
+    /// The pools' names, in order.
+    pub async fn pool_names(&self) -> Result<Vec<String>> {
+        sqlx::query_scalar!("SELECT name FROM pools ORDER BY name").fetch_all(&self.pool).answer("list the pools").await
+    }
+
+    /// Jobs that could be claimed now, by pool and no more than `at_most` of each; pools without one are left out.
+    pub async fn due_by_pool(&self, at_most: u32) -> Result<Vec<(String, u64)>> {
         let rows = sqlx::query!(
-            r#"SELECT pool, count(*) AS "due!" FROM jobs WHERE state = 'queued' AND run_at <= now() GROUP BY pool ORDER BY pool"#
+            r#"
+            SELECT name, due AS "due!"
+            FROM pools
+            CROSS JOIN LATERAL (
+                SELECT count(*) AS due
+                FROM (SELECT FROM jobs WHERE jobs.pool = name AND state = 'queued' AND run_at <= now() LIMIT $1) AS first
+            ) AS counted
+            WHERE due > 0
+            ORDER BY name
+            "#,
+            i64::from(at_most)
         )
         .fetch_all(&self.pool)
         .answer("count the jobs that are due")
         .await?;
-        Ok(rows.into_iter().map(|row| (row.pool, row.due.cast_unsigned())).collect())
+        Ok(rows.into_iter().map(|row| (row.name, row.due.cast_unsigned())).collect())
     }
 
-    /// What waits and runs in that pool, or in every pool by name.
+    /// What waits and runs, by pool.
     ///
-    /// It counts what waits: with millions of jobs a matter of seconds, so ask seldom. A batch's jobs are submitted in one transaction, so
-    /// its own age is theirs.
-    pub async fn workloads(&self, pool: Option<&str>) -> Result<Vec<Workload>> {
+    /// It counts what waits, a third of a second a million jobs: ask seldom. The ids of jobs are in the order of their submission, so the
+    /// least of those that wait is the oldest's.
+    pub async fn workloads(&self) -> Result<Vec<Workload>> {
         sqlx::query_as!(
             Workload,
             r#"
             SELECT
-                pools.name AS pool,
-                (SELECT count(*) FROM jobs WHERE jobs.pool = pools.name AND state = 'queued') AS "queued!",
+                name AS pool,
+                waiting.jobs AS "queued!",
                 held.running AS "running!",
                 held.busy_workers AS "busy_workers!",
                 held.expired_leases AS "expired_leases!",
@@ -96,16 +111,17 @@ impl Ledger {
                     LIMIT 1
                 ) AS next_job_age_seconds,
                 (
-                    SELECT extract(epoch FROM now() - created_at)::float8 FROM batches
-                    WHERE EXISTS (SELECT FROM jobs WHERE batch_id = batches.id AND state = 'queued' AND jobs.pool = pools.name)
-                    ORDER BY id
-                    LIMIT 1
+                    SELECT extract(epoch FROM now() - created_at)::float8 FROM jobs WHERE id = waiting.oldest
                 ) AS oldest_job_age_seconds,
                 owed.tokens AS "outbox_tokens!",
                 owed.age AS outbox_age_seconds,
                 (
                     SELECT avg(seconds) FROM (
-                        SELECT id FROM batches WHERE batches.pool = pools.name ORDER BY id DESC LIMIT 20
+                        SELECT id FROM batches
+                        WHERE batches.pool = pools.name
+                            AND EXISTS (SELECT FROM jobs WHERE batch_id = batches.id AND state = 'succeeded')
+                        ORDER BY id DESC
+                        LIMIT 20
                     ) AS newest
                     CROSS JOIN LATERAL (
                         SELECT seconds FROM jobs JOIN results ON results.job_id = jobs.id
@@ -114,6 +130,9 @@ impl Ledger {
                     ) AS measured
                 ) AS mean_job_seconds
             FROM pools
+            CROSS JOIN LATERAL (
+                SELECT count(*) AS jobs, min(id::text)::uuid AS oldest FROM jobs WHERE jobs.pool = pools.name AND state = 'queued'
+            ) AS waiting
             CROSS JOIN LATERAL (
                 SELECT
                     count(*) AS running,
@@ -129,10 +148,8 @@ impl Ledger {
                 FROM outbox
                 WHERE outbox.pool = pools.name
             ) AS owed
-            WHERE $1::text IS NULL OR pools.name = $1
-            ORDER BY pools.name
-            "#,
-            pool
+            ORDER BY name
+            "#
         )
         .fetch_all(&self.pool)
         .answer("measure what waits and runs")

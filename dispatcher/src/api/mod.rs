@@ -25,7 +25,7 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::errors::ApiError;
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, workloads::Workloads};
 
 /// What every request may use. Clones share it.
 #[derive(Clone)]
@@ -38,6 +38,8 @@ pub struct Api {
     pub max_manifest_bytes: u64,
     /// Wakes the relay: jobs were submitted or tried again.
     pub outbox_filled: Arc<Notify>,
+    /// What waits and runs, as it was measured last.
+    pub workloads: Workloads,
     /// What is counted.
     pub metrics: Metrics,
 }

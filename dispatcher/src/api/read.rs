@@ -76,13 +76,15 @@ pub async fn pools(State(api): State<Api>) -> Result<Json<Pools>, ApiError> {
     Ok(Json(Pools { pools }))
 }
 
-/// A pool's open work, for an autoscaler.
+/// A pool's open work, for an autoscaler: as it was measured last, some seconds ago.
 #[utoipa::path(get, path = "/v1/pools/{name}", params(("name" = String, Path, description = "The pool")), responses(
     (status = 200, body = Workload), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn pool(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<Workload>, ApiError> {
-    let workload = api.ledger()?.workloads(Some(&name)).await?.pop();
+    let not_measured = || ApiError::unavailable("the pools have not been measured for a while: try again");
+    let measured = api.workloads.get().ok_or_else(not_measured)?;
     let no_pool = || ApiError::new(StatusCode::NOT_FOUND, "there is no such pool; /v1/pools lists what there is");
-    Ok(Json(workload.ok_or_else(no_pool)?.into()))
+    let workload = measured.into_iter().find(|workload| workload.pool == name).ok_or_else(no_pool)?;
+    Ok(Json(workload.into()))
 }
 
 /// The answer to who names a batch that was never submitted.

@@ -73,7 +73,7 @@ async fn receive(
     let _place = api.uploads.try_acquire().map_err(|_| {
         ApiError::unavailable("as many manifests as this dispatcher takes at a time are being uploaded: try again")
     })?;
-    let pools: BTreeSet<String> = ledger.pools().await?.into_iter().map(|pool| pool.name).collect();
+    let pools: BTreeSet<String> = ledger.pool_names().await?.into_iter().collect();
     let pool = choose_pool(query.pool, &pools)?;
 
     let BatchQuery { name, priority, reuse, .. } = query;

@@ -14,7 +14,7 @@ use telemetry::{Health, Outage};
 use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, workloads::Workloads};
 
 /// The most tokens one queue is given at a time. Workers need no more between two looks of the reconciler, which brings the
 /// others when they are wanted and adds none to a queue with as many; so a batch of millions costs the broker next to nothing
@@ -51,7 +51,7 @@ pub struct Periods {
 
 impl Tasks {
     /// Starts every task; they end with `shutdown` and no sooner.
-    pub fn spawn(self, every: Periods) -> JoinSet<Option<()>> {
+    pub fn spawn(self, every: Periods, workloads: Workloads) -> JoinSet<Option<()>> {
         let shutdown = self.shutdown.clone();
         let mut running = JoinSet::new();
         // A pass cut short leaves nothing half done: its transaction is rolled back, and tokens sent twice are harmless.
@@ -59,7 +59,8 @@ impl Tasks {
         running.spawn(shutdown.clone().run_until_cancelled_owned(reaper::run(self.clone(), every.reap)));
         running.spawn(shutdown.clone().run_until_cancelled_owned(reconciler::run(self.clone(), every.reconcile)));
         running.spawn(shutdown.clone().run_until_cancelled_owned(ageing::run(self.clone(), every.age)));
-        running.spawn(shutdown.run_until_cancelled_owned(census::run(self)));
+        running.spawn(shutdown.clone().run_until_cancelled_owned(census::watch_postgres(self.clone())));
+        running.spawn(shutdown.run_until_cancelled_owned(census::run(self, workloads)));
         running
     }
 }

@@ -14,8 +14,8 @@ pub async fn run(tasks: Tasks, every: Duration) {
 }
 
 async fn pass(tasks: &Tasks, publisher: &mut Option<Publisher>) -> Result<(), TaskError> {
-    let pools: Vec<String> = tasks.ledger.pools().await?.into_iter().map(|pool| pool.name).collect();
-    let due: HashMap<String, u64> = tasks.ledger.due_by_pool().await?.into_iter().collect();
+    let pools = tasks.ledger.pool_names().await?;
+    let due: HashMap<String, u64> = tasks.ledger.due_by_pool(MAX_TOKENS).await?.into_iter().collect();
     let outcome = fill(tasks, publisher, &pools, &due).await;
     tasks.health.set("rabbitmq", outcome.as_ref().map_err(ToString::to_string).copied());
     Ok(outcome?)

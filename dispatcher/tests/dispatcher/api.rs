@@ -87,6 +87,26 @@ async fn shows_several_objects_each_with_its_mask() {
 }
 
 #[tokio::test]
+async fn tells_an_autoscaler_what_is_open_in_a_pool() {
+    let system = System::start().await;
+    let dispatcher = &system.dispatcher;
+    dispatcher.post("/v1/batches?pool=gpu", manifest(3)).await.id();
+    for worker in ["one", "two"] {
+        system.ledger.claim("gpu", worker, Duration::from_mins(1)).await.unwrap().expect("a job");
+    }
+    let expected = serde_json::json!({
+        "name": "gpu", "queued": 1, "running": 2, "busy_workers": 2, "job_seconds": 30.0, "open_work_seconds": 90,
+    });
+    wait_for("the census", async || match dispatcher.get("/v1/pools/gpu").await.json {
+        pool if pool == expected => Ok(()),
+        pool => Err(pool.to_string()),
+    })
+    .await;
+    assert_eq!(dispatcher.get("/v1/pools/cpu").await.json["open_work_seconds"], 0);
+    assert_eq!(dispatcher.get("/v1/pools/none").await.status, 404);
+}
+
+#[tokio::test]
 async fn answers_every_error_in_json() {
     let system = System::start().await;
     let dispatcher = &system.dispatcher;

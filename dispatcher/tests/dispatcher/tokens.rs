@@ -72,7 +72,7 @@ async fn a_batch_taken_in_during_an_outage_of_the_broker_gets_its_tokens_afterwa
 }
 
 async fn tokens_in_outbox(system: &System) -> i64 {
-    system.ledger.workloads(None).await.unwrap().iter().map(|pool| pool.outbox_tokens).sum()
+    system.ledger.workloads().await.unwrap().iter().map(|pool| pool.outbox_tokens).sum()
 }
 
 #[tokio::test]

@@ -137,7 +137,7 @@ async fn a_transient_failure_backs_off_longer_each_time_and_ends_failed() {
             break;
         }
         assert_eq!((status.state, status.error), (JobState::Queued, None));
-        assert!(fixture.nothing_is_due().await && ledger.due_by_pool().await.unwrap().is_empty());
+        assert!(fixture.nothing_is_due().await && ledger.due_by_pool(10_000).await.unwrap().is_empty());
         let back_off: f64 = sqlx::query_scalar(
             "SELECT extract(epoch FROM run_at - attempts.finished_at)::float8 FROM jobs JOIN attempts USING (epoch)",
         )

