@@ -9,6 +9,8 @@ OPEN_WORK = "max by (pool) (dotmask_open_work_seconds{<pools>})"
 BUSY = "max by (pool) (dotmask_busy_workers{<pools>})"
 
 READY = "sum by (pool) (dotmask_ready{<pools>})"
+# Each holds its GPU, also while it fetches a checkpoint or waits for a server.
+RUNNING = "count by (pool) (dotmask_ready{<pools>})"
 WANTED = f"(ceil({OPEN_WORK} / $drain_seconds) > {BUSY}) or {BUSY}"
 # Nothing where no worker is ready: then there is no estimate.
 ETA = f"{OPEN_WORK} / ({READY} > 0)"
@@ -19,10 +21,10 @@ FAILED_SHARE = """sum by (pool) (rate(dotmask_worker_jobs_total{<pools>,outcome=
 / (sum by (pool) (rate(dotmask_worker_jobs_total{<pools>,outcome=~"succeeded|failed"}[15m])) > 0)"""
 
 
-def cost(window, ready=READY, by="by (pool) "):
-    """Minutes of ready workers, each of which holds one GPU, over the images that were answered meanwhile. A sum, not a mean: where no worker is, there is no
+def cost(window, running=RUNNING, by="by (pool) "):
+    """Minutes of workers, each of which holds one GPU, over the images that were answered meanwhile. A sum, not a mean: where no worker is, there is no
     sample."""
-    return f"1000 * $gpu_hour_price / 60 * sum_over_time(({ready})[{window}:1m]) / (sum {by}(increase({SUCCEEDED}[{window}])) > 0)"
+    return f"1000 * $gpu_hour_price / 60 * sum_over_time(({running})[{window}:1m]) / (sum {by}(increase({SUCCEEDED}[{window}])) > 0)"
 
 
 def quantile(q, by, metric, matchers, window="$__rate_interval"):
@@ -55,9 +57,9 @@ WELL = row(
          no_value="no dispatcher"),
     stat("Attempts failed", "Share of attempts of the last 15 minutes that ended in an error, retries included; of the worst pool.", "percentunit",
          promql({"": f"max({FAILED_SHARE})"}), limits=[(0.05, WARN), (0.2, BAD)], no_value="none ended"),
-    stat("Cost of 1,000 images", "Ready worker-hours of the time range at the price given above, over the images answered; chosen pools together. One GPU a worker.",
+    stat("Cost of 1,000 images", "Worker-hours of the time range, ready or not, at the price given above, over the images answered; chosen pools together. One GPU a worker.",
          "currencyUSD",
-         promql({"": cost("$__range", "sum(dotmask_ready{<pools>})", "")}, instant=True), first=PLAIN, graph=False, no_value="no image"),
+         promql({"": cost("$__range", "count(dotmask_ready{<pools>})", "")}, instant=True), first=PLAIN, graph=False, no_value="no image"),
 )
 
 FLOW = row(
@@ -108,11 +110,11 @@ TIME = row(
 
 MONEY = row(
     "What it costs",
-    series("Cost of 1,000 images", "Ready worker-hours of the last half hour at the price given above, over the images answered in it. One GPU a worker.", "currencyUSD",
+    series("Cost of 1,000 images", "Worker-hours of the last half hour, ready or not, at the price given above, over the images answered in it. One GPU a worker.", "currencyUSD",
            promql({"{{pool}}": cost("30m")})),
-    series("Cost an hour", "Ready workers at the price given above. One GPU a worker.", "currencyUSD", promql({"{{pool}}": f"$gpu_hour_price * {READY}"}), stacked=True),
+    series("Cost an hour", "Workers that run, ready or not, at the price given above. One GPU a worker.", "currencyUSD", promql({"{{pool}}": f"$gpu_hour_price * {RUNNING}"}), stacked=True),
     series("Wasted worker time", "Time of attempts that came to nothing, share of the ready workers' time: failed, given back, lease lost; vanished is that of workers that were "
-           "lost. Attempts wait for one another on a worker, so that it can be more than 1.", "percentunit",
+           "lost, which lease lost has too where they came back. Attempts wait for one another on a worker, so that it can be more than 1.", "percentunit",
            promql({"{{outcome}}": "sum by (outcome) (rate(dotmask_worker_wasted_seconds_total{<pools>}[15m])) / scalar(sum(dotmask_ready{<pools>}) > 0)",
                    "vanished": "sum(rate(dotmask_dispatcher_lost_attempt_seconds_total{<pools>}[15m])) / scalar(sum(dotmask_ready{<pools>}) > 0)"}),
            limits=[(0.2, BAD)], lines=True),

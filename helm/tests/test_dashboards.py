@@ -1,7 +1,9 @@
-"""The boards against Grafana's own model: what its types do not know vanishes when they are read and written again, and is found by that."""
+"""The boards: Grafana knows their every field, and what they say of the cost is right."""
 
 import json
 import pathlib
+import subprocess
+import tempfile
 import unittest
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
@@ -24,6 +26,7 @@ def differences(ours, grafanas, place):
 
 class Dashboards(unittest.TestCase):
     def test_grafana_knows_every_field(self):
+        # What its types do not know vanishes when a board is read and written again.
         register_default_plugins()
         self.assertTrue(BOARDS)
         for path in BOARDS:
@@ -31,6 +34,26 @@ class Dashboards(unittest.TestCase):
             with self.subTest(path.name):
                 read = json.loads(JSONEncoder().encode(Dashboard.from_json(ours)))
                 self.assertEqual(list(differences(ours, read, "")), [])
+
+    def test_the_cost_is_of_all_workers_that_run(self):
+        board = json.loads(next(path for path in BOARDS if "overview" in path.name).read_text())
+        queries = [target["expr"] for panel in board["panels"] for target in panel.get("targets", []) if "$gpu_hour_price" in target["expr"]]
+        self.assertEqual(len(queries), 3)
+        expected = []
+        for query in queries:
+            for variable, value in {"$gpu_hour_price": "6", "$namespace": "a", "$pool": "p", "$__range": "60m"}.items():
+                query = query.replace(variable, value)
+            # Two workers at 6, and sixty images an hour; whether an hour has 60 or 61 samples differs between versions of Prometheus.
+            value = 200 if "sum_over_time" in query else 12
+            samples = [{"labels": '{pool="p"}' if "by (pool)" in query else "{}", "value": value}]
+            expected.append({"expr": f"round({query}, {value // 4})", "eval_time": "60m", "exp_samples": samples})
+        ready = [{"series": f'dotmask_ready{{namespace="a",pool="p",instance="w{ready}"}}', "values": f"{ready}x70"} for ready in (0, 1)]
+        answered = {"series": 'dotmask_worker_jobs_total{namespace="a",pool="p",instance="w1",outcome="succeeded"}', "values": "0+1x70"}
+        with tempfile.TemporaryDirectory() as folder:
+            tests = pathlib.Path(folder) / "cost.json"
+            tests.write_text(json.dumps({"evaluation_interval": "1m", "tests": [{"interval": "1m", "input_series": [*ready, answered], "promql_expr_test": expected}]}))
+            outcome = subprocess.run(["promtool", "test", "rules", tests], capture_output=True, text=True, timeout=60)
+        self.assertEqual(outcome.returncode, 0, outcome.stdout + outcome.stderr)
 
 
 if __name__ == "__main__":

@@ -265,8 +265,6 @@ class EachValueSet(unittest.TestCase):
         self.assertEqual(triggers["open-work"]["metadata"]["valueLocation"], "open_work_seconds")
         self.assertEqual(triggers["busy-workers"]["metadata"]["valueLocation"], "busy_workers")
         self.assertEqual(triggers["busy-workers"]["metadata"]["targetValue"], "1")
-        behavior = made["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
-        self.assertEqual(behavior["scaleDown"]["policies"], [{"type": "Pods", "value": 1, "periodSeconds": 60}])
         self.assertNotIn("fallback", made["spec"])
 
     @for_each_object("Deployment")
@@ -275,7 +273,10 @@ class EachValueSet(unittest.TestCase):
             self.assertEqual(made["spec"]["strategy"]["rollingUpdate"], {"maxSurge": 1, "maxUnavailable": 0})
             pause = only_container(made)["lifecycle"]["preStop"]["sleep"]["seconds"]
             self.assertGreater(pause, 0)
-            self.assertGreaterEqual(pod_template(made)["spec"]["terminationGracePeriodSeconds"], pause + 10, "the dispatcher ends within 10 s")
+
+    @for_each_object("PodDisruptionBudget")
+    def test_dispatchers_that_are_not_ready_hold_up_no_drain(self, made, _):
+        self.assertEqual(made["spec"]["unhealthyPodEvictionPolicy"], "AlwaysAllow")
 
     @for_each_object("Deployment")
     def test_workers_give_back_their_jobs_before_they_are_killed(self, made, objects):
@@ -349,6 +350,41 @@ class Changes(unittest.TestCase):
         self.assertEqual(ports("dispatcher"), {53, 5432, 5672, 5671, 4318, 4319})
         self.assertEqual(ports("migration"), {53, 5432})
 
+    def test_the_port_of_a_url_without_one_is_its_schemes(self):
+        for scheme, own in (("http", 80), ("https", 443)):
+            for host in ("minio.minio.svc", "minio/a:1/b", "[fd00::10]"):
+                with self.subTest(scheme=scheme, host=host):
+                    url = f"{scheme}://{host}"
+                    egress = {"s3": {"ports": [1]}, "otlp": {"ports": [2]}}
+                    objects = render(merged(self.defaults, {"s3": {"endpoint": url}, "otel": {"endpoint": url}, "networkPolicy": {"egress": egress}}))
+                    for part, configured in (("worker", {1, 2}), ("dispatcher", {2})):
+                        (policy,) = [made for made in of_kind(objects, "NetworkPolicy") if component(made) == part]
+                        ports = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+                        self.assertEqual(ports, {53, 5432, 5672, 5671, own} | configured)
+
+    def test_no_name_is_too_long(self):
+        # What Kubernetes takes of a Service and of the label that a Job puts on its pods.
+        for long in ({"fullnameOverride": "a" * 63}, {"nameOverride": "b" * 63}):
+            with self.subTest(long):
+                for made in render(merged({"image": self.defaults["image"], "dispatcher": {"extraPools": ["on-premises"]}}, long)):
+                    self.assertLessEqual(len(name(made)), 63, made["kind"])
+
+    def test_scaling_down_goes_as_fast_as_it_is_told(self):
+        for changes, pods in (({}, 1), ({"scaleDownPodsPerMinute": 20}, 20)):
+            (scaled,) = of_kind(render(merged(self.defaults, {"keda": {"enabled": True}, "poolDefaults": {"autoscaling": changes}})), "ScaledObject")
+            behavior = scaled["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+            self.assertEqual(behavior["scaleDown"]["policies"], [{"type": "Pods", "value": pods, "periodSeconds": 60}])
+
+    def test_workers_export_a_share_of_the_jobs_where_there_is_a_collector(self):
+        def sampling(changes):
+            objects = render(merged(self.defaults, changes))
+            return {component(made): [settings(made, objects)[0].get(f"OTEL_TRACES_SAMPLER{end}") for end in ("", "_ARG")] for made in of_kind(objects, "Deployment")}
+
+        collector = {"endpoint": "http://collector:4318"}
+        self.assertEqual(sampling({"otel": collector}), {"worker": ["parentbased_traceidratio", "0.01"], "dispatcher": [None, None]})
+        self.assertEqual(sampling({"otel": collector | {"sampler": "always_on", "samplerArg": 1}})["worker"], ["always_on", "1"])
+        self.assertEqual(sampling({})["worker"], [None, None])
+
     def test_no_peers_means_nobody(self):
         # A rule without peers would let everybody in.
         objects = render(merged(self.defaults, {"networkPolicy": {"apiFrom": [], "metricsFrom": []}}))
@@ -391,6 +427,21 @@ class Changes(unittest.TestCase):
         self.assertEqual(config["data"].keys(), {"planted.json"})
         self.assertEqual(json.loads(config["data"]["planted.json"]), json.loads(dashboard))
         self.assertEqual(labels(config)["grafana_dashboard"], "1")
+
+    def test_each_alert_leads_to_its_section_where_the_runbook_has_an_address(self):
+        def rules(**changes):
+            made = of_kind(render(merged(self.defaults, {"prometheusRule": {"enabled": True} | changes})), "PrometheusRule")
+            return [rule for made in made for group in made["spec"]["groups"] for rule in group["rules"]]
+
+        plain = rules()
+        self.assertTrue(plain)
+        for base in ("https://example.com/dotmask", "https://example.com/dotmask/"):
+            for rule, linked in zip(plain, rules(runbookBaseUrl=base), strict=True):
+                with self.subTest(base, alert=rule.get("alert")):
+                    if "alert" in rule:
+                        url = f"https://example.com/dotmask/docs/RUNBOOK.md#{rule['alert'].lower()}"
+                        self.assertEqual(linked["annotations"].pop("runbook_url"), url)
+                    self.assertEqual(linked, rule)
 
     def test_the_migration_can_be_left_out(self):
         objects = render(merged(self.defaults, {"migration": {"enabled": False}}))

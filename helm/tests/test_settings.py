@@ -6,13 +6,13 @@ import re
 import subprocess
 import unittest
 
-from chart import APP_VERSION, CHART, PROGRAMS, REPOSITORY, VALUE_SETS, component, labels, name, of_kind, only_container, render, settings, workloads
+from chart import APP_VERSION, CHART, PROGRAMS, REPOSITORY, VALUE_SETS, component, labels, name, of_kind, only_container, pod_template, render, settings, workloads
 
 PROGRAM = {"dispatcher": "dispatcher", "migration": "dispatcher", "worker": "worker"}
 # Read by libraries, not by flags of ours: the AWS SDK and the OpenTelemetry SDK.
 OF_LIBRARIES = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_SERVICE_NAME"}
 # Read by the code without a flag: each must be a literal in it.
-OF_THE_CODE = {"DOTMASK_LOG"}
+OF_THE_CODE = {"DOTMASK_LOG", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"}
 # From `extraEnv` of the value set with everything on.
 OF_PEOPLE = {"RUST_BACKTRACE", "GOMP_SPINCOUNT", "HTTPS_PROXY"}
 
@@ -76,6 +76,16 @@ class Settings(unittest.TestCase):
                 with self.subTest(name(scaled), trigger=trigger["name"]):
                     self.assertTrue(f'"{path}"' in sources, f"the API has no {path}")
                     self.assertRegex(sources, rf"pub {trigger['metadata']['valueLocation']}: (i64|f64),")
+
+    def test_a_dispatcher_has_the_time_it_takes_to_end(self):
+        def seconds(path, constant):
+            return int(re.search(rf"const {constant}: Duration = Duration::from_secs\((\d+)\);", (REPOSITORY / path).read_text())[1])
+
+        takes = seconds("dispatcher/src/serve.rs", "DRAIN") + seconds("crates/telemetry/src/traces.rs", "FLUSH")
+        for where, made, _, _ in self.workloads:
+            if component(made) == "dispatcher":
+                pause = only_container(made)["lifecycle"]["preStop"]["sleep"]["seconds"]
+                self.assertGreaterEqual(pod_template(made)["spec"]["terminationGracePeriodSeconds"], pause + takes, where)
 
     def test_the_chart_is_of_the_programs_version(self):
         workspace = re.search(r'^version = "(.+)"', (REPOSITORY / "Cargo.toml").read_text(), re.MULTILINE)

@@ -1,10 +1,11 @@
 """values.yaml, its schema and the README say the same."""
 
 import json
+import re
 import unittest
 
 import yaml
-from chart import CHART
+from chart import CHART, REPOSITORY
 from readme import UndescribedValue, rows, updated
 
 VALUES = (CHART / "values.yaml").read_text()
@@ -14,6 +15,16 @@ class Values(unittest.TestCase):
     def test_the_readme_is_up_to_date(self):
         readme = (CHART / "README.md").read_text()
         self.assertEqual(readme, updated(readme, VALUES), "run helm/tests/readme.py")
+
+    def test_the_runbook_speaks_of_values_that_exist(self):
+        runbook = (REPOSITORY / "docs" / "RUNBOOK.md").read_text()
+        self.assertEqual(re.findall(r"(?:DOTMASK|AWS|OTEL)_[A-Z_]+", runbook), [], "variables; on Kubernetes people set values")
+        known = {path for path, _, _ in rows(VALUES)}
+        # With its groups, and the short names of what a pool has.
+        known = {".".join(parts[start:end]) for parts in (path.split(".") for path in known) for start in range(len(parts)) for end in range(start + 1, len(parts) + 1)}
+        spoken_of = re.findall(r"`([a-zA-Z.]*[a-z][A-Z][a-zA-Z.]*)`", runbook)
+        self.assertIn("networkPolicy.metricsFrom", spoken_of)
+        self.assertEqual([value for value in spoken_of if value not in known], [])
 
     def test_a_value_without_a_description_is_named(self):
         with self.assertRaisesRegex(UndescribedValue, r"values.yaml:5: a.c has no comment"):

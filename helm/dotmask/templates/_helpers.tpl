@@ -2,10 +2,11 @@
 {{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
+{{- /* Of at most 52 characters: with "-dispatcher" it is the name of a Service, which may have 63. */ -}}
 {{- define "dotmask.fullname" -}}
 {{- $name := include "dotmask.name" . }}
 {{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) }}
-{{- .Values.fullnameOverride | default $full | trunc 63 | trimSuffix "-" }}
+{{- .Values.fullnameOverride | default $full | trunc 52 | trimSuffix "-" }}
 {{- end }}
 
 {{- /* Context: list of root and component. */ -}}
@@ -178,13 +179,15 @@ OTEL_SERVICE_NAME: dotmask-{{ index $ 1 }}
 {{ include "dotmask.egress" (list .Values.networkPolicy.egress.rabbitmq (list "TCP")) }}
 {{- end }}
 
-{{- /* The egress values and the port of the URL beside their own. Context: list of egress values and a URL. */ -}}
+{{- /* The egress values and the port of the URL, or of its scheme, beside their own. Context: list of egress values and a URL, which may be empty. */ -}}
 {{- define "dotmask.egress.withUrl" -}}
 {{- $egress := index . 0 -}}
 {{- $ports := list }}
 {{- range $egress.ports }}{{ $ports = append $ports (int64 .) }}{{ end }}
-{{- with regexFind ":[0-9]+$" (get (urlParse (index . 1)) "host") }}
-{{- $ports = append $ports (int64 (trimPrefix ":" .)) }}
+{{- with index . 1 }}
+{{- $url := urlParse . }}
+{{- $port := regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default (ternary 443 80 (eq $url.scheme "https")) }}
+{{- $ports = append $ports (int64 $port) }}
 {{- end }}
 {{- include "dotmask.egress" (list (dict "ports" (uniq $ports) "to" $egress.to) (list "TCP")) }}
 {{- end }}

@@ -35,6 +35,12 @@ DOTMASK_S3_PATH_STYLE: {{ .pathStyle | quote }}
 AWS_REGION: {{ .region | quote }}
 {{- end }}
 {{ include "dotmask.settings.common" (list $root "worker") }}
+{{- with $root.Values.otel }}
+{{- if .endpoint }}
+OTEL_TRACES_SAMPLER: {{ .sampler }}
+OTEL_TRACES_SAMPLER_ARG: {{ .samplerArg | quote }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- /* Not empty where a pool's workers mark their pods. */ -}}
