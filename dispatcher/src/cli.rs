@@ -33,7 +33,7 @@ pub enum Command {
     /// Serve the HTTP API and keep the queues supplied until told to stop.
     Serve(ServeArgs),
     /// Bring the database up to date and exit; several may do so at once.
-    Migrate(PostgresArgs),
+    Migrate(MigrateArgs),
     /// List every metric of serve as a Markdown table.
     Metrics,
     /// Send a manifest (JSON lines) as one batch and print the batch's id.
@@ -54,6 +54,17 @@ pub struct PostgresArgs {
     /// postgres://user:password@host:port/database. Give it in the environment: arguments are visible to others.
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: String,
+}
+
+/// `dispatcher migrate`.
+#[derive(Args)]
+pub struct MigrateArgs {
+    /// Where Postgres is.
+    #[command(flatten)]
+    pub postgres: PostgresArgs,
+    /// Seconds to wait for Postgres before giving up with exit code 3; without end if not given.
+    #[arg(long, env = "DOTMASK_WAIT_SECONDS", value_name = "SECONDS", value_parser = seconds)]
+    pub wait_seconds: Option<Duration>,
 }
 
 /// `dispatcher serve`.

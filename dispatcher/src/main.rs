@@ -52,7 +52,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
 async fn obey(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Serve(args) => serve::run(args).await,
-        Command::Migrate(args) => serve::migrate(&args).await,
+        Command::Migrate(args) => serve::migrate(args).await,
         Command::Metrics => serve::list_metrics(),
         Command::Submit(args) => submit::run(*args).await,
         Command::Watch(args) => watch::run(args).await,
@@ -77,6 +77,8 @@ fn exit(error: &anyhow::Error) -> Exit {
     let is_bad_url = matches!(error.downcast_ref(), Some(BrokerError::Url { .. }));
     match error.downcast_ref() {
         Some(LedgerError::Url { .. } | LedgerError::PoolName { .. }) => Exit::BadInput,
+        // A wrong password, or no such database: waiting mends neither.
+        Some(error @ LedgerError::Unreachable { .. }) if !error.is_transient() => Exit::BadInput,
         _ if is_bad_url => Exit::BadInput,
         _ => Exit::Failed,
     }

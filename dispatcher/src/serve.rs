@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Exit,
     api::{self, Api},
-    cli::{PostgresArgs, ServeArgs},
+    cli::{MigrateArgs, ServeArgs},
     metrics::Metrics,
     tasks::{Periods, Tasks},
     workloads::Workloads,
@@ -106,14 +106,19 @@ fn may_come(error: &LedgerError) -> bool {
 }
 
 /// Brings the database up to date.
-pub async fn migrate(args: &PostgresArgs) -> anyhow::Result<Exit> {
+pub async fn migrate(args: MigrateArgs) -> anyhow::Result<Exit> {
     let shutdown = telemetry::termination()?;
     let migrated = telemetry::retry_until_ready("postgres", &shutdown, may_come, async || {
-        Ledger::connect(&args.database_url, 2).await?.migrate().await
+        Ledger::connect(&args.postgres.database_url, 2).await?.migrate().await
     });
-    match migrated.await {
-        Some(outcome) => outcome?,
-        None => return Ok(Exit::Failed),
+    let patience = args.wait_seconds.unwrap_or(Duration::MAX);
+    match tokio::time::timeout(patience, migrated).await {
+        Ok(Some(outcome)) => outcome?,
+        Ok(None) => return Ok(Exit::Failed),
+        Err(_) => {
+            tracing::error!(wait_seconds = patience.as_secs_f64(), "giving up: Postgres could not be used in that time");
+            return Ok(Exit::Unreachable);
+        }
     }
     tracing::info!("the database is up to date");
     Ok(Exit::Done)

@@ -34,6 +34,7 @@ REFUSED = {
     "a secret access key": ({"s3": {"secretAccessKey": "k"}}, "at '/s3': additional properties 'secretAccessKey' not allowed"),
     "no Secret for Postgres": ({"postgres": {"existingSecret": ""}}, "at '/postgres/existingSecret'"),
     "a password in the store's URL": ({"s3": {"endpoint": "https://u:p@minio"}}, "at '/s3/endpoint'"),
+    "a path in the store's URL": ({"s3": {"endpoint": "https://minio/scans"}}, "s3.endpoint https://minio/scans has a path"),
     "a credential in the dispatcher's environment": ({"dispatcher": {"extraEnv": SECRET_ENV}}, "dispatcher.extraEnv sets a credential: put it into a Secret and name that in postgres.existingSecret"),
     "a credential in a pool's environment": (pool(extraEnv=SECRET_ENV), "pools.vit-b.extraEnv sets a credential"),
     # Types, ranges, forms.

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::support::{Dispatcher, NO_BROKER, System, manifest, wait_for};
+use servers::Postgres;
+use tokio::process::Command;
+
+use crate::support::{Dispatcher, NO_BROKER, PROGRAM, System, manifest, wait_for};
 
 #[tokio::test]
 async fn waits_for_a_postgres_that_is_not_there_yet_and_stops_when_told_to() {
@@ -75,4 +78,22 @@ async fn refuses_to_start_with_what_can_never_work() {
         assert_eq!(output.status.code(), Some(2), "{text}");
         assert!(text.contains(part) && !text.contains("hunter2"), "{text}");
     }
+}
+
+#[tokio::test]
+async fn migrate_ends_where_waiting_is_in_vain() {
+    let migrate = async |database_url: &str, arguments: &[&str]| {
+        let mut migrate = Command::new(PROGRAM);
+        migrate.arg("migrate").args(arguments).env("DATABASE_URL", database_url).kill_on_drop(true);
+        let output = tokio::time::timeout(Duration::from_mins(1), migrate.output()).await.expect("it ends").unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    // Nobody listens on port 1.
+    let (code, said) = migrate("postgres://nobody@127.0.0.1:1/none", &["--wait-seconds", "0.5"]).await;
+    assert!(code == Some(3) && said.contains("giving up"), "{code:?}: {said}");
+
+    let dir = tempfile::tempdir().unwrap();
+    let postgres = Postgres::start(&dir.path().join("postgres")).await.unwrap();
+    let (code, said) = migrate(&postgres.url_of("none"), &[]).await;
+    assert!(code == Some(2) && said.contains("\"none\" does not exist"), "{code:?}: {said}");
 }
