@@ -41,9 +41,13 @@ pub struct ExportedSpan {
 }
 
 impl Collector {
-    /// Listens at this port, or at a free one for 0.
-    pub async fn start(port: u16) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+    /// Listens at a free port.
+    pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(TcpListener::bind("127.0.0.1:0").await?)
+    }
+
+    /// Answers who connects to this listener.
+    pub fn start_with(listener: TcpListener) -> anyhow::Result<Self> {
         let address = listener.local_addr()?;
         let spans = Arc::new(Mutex::new(Vec::new()));
         let received = spans.clone();

@@ -123,7 +123,7 @@ async fn what_becomes_of_jobs_by_the_end_of_their_workers_is_a_line_each() -> an
     assert_eq!((&released["outcome"], &released["class"]), (&"released".into(), &"shutdown".into()));
 
     for (epoch, state) in [(2, "queued"), (3, "quarantined")] {
-        let dies = QuickWorker::start(&system, &["--lease-seconds", "2", "--heartbeat-seconds", "0.5"])?;
+        let dies = QuickWorker::start(&system, &["--lease-seconds", "5", "--heartbeat-seconds", "0.5"])?;
         begun(&system, &dies).await?;
         dies.program.kill();
         let lost = logs.once("worker lost", &fields(state, epoch)).await?;

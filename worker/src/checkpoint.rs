@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     str::FromStr,
-    time::Instant,
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context as _, anyhow};
@@ -19,6 +19,8 @@ use tokio::{task::spawn_blocking, time::sleep};
 use crate::errors::Failure;
 
 const MIB: u64 = 1 << 20;
+/// Whoever writes a part does so much more often.
+const ABANDONED_AFTER: Duration = Duration::from_hours(1);
 
 /// Where a checkpoint is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,13 +168,29 @@ impl CachedObject {
         }
     }
 
-    /// Of a name of its own.
+    /// Of a name of its own. What killed workers left is taken away first: without locks nobody takes it over.
     fn unlocked_part(&self) -> io::Result<Part> {
+        self.remove_abandoned_parts()?;
         let readable = Permissions::from_mode(0o644);
         let file =
             tempfile::Builder::new().prefix(&self.sha256).suffix(".part").permissions(readable).tempfile_in(&self.cache)?;
         let (file, path) = file.keep().map_err(|error| error.error)?;
         Ok(Part { path, is_kept: false, file })
+    }
+
+    fn remove_abandoned_parts(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.cache)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let is_part = name.to_str().is_some_and(|name| name.starts_with(&self.sha256) && name.ends_with(".part"));
+            // Another worker may take it away at the same time.
+            let written = entry.metadata().and_then(|metadata| metadata.modified());
+            let is_old = written.is_ok_and(|written| written.elapsed().is_ok_and(|age| age > ABANDONED_AFTER));
+            if is_part && is_old && fs::remove_file(entry.path()).is_ok() {
+                tracing::info!("removed a part of the checkpoint that a killed worker left in its cache");
+            }
+        }
+        Ok(())
     }
 
     /// Puts the object into its place in the cache, if it has the right content.
@@ -200,6 +218,8 @@ impl CachedObject {
                         return Err(Failure::bad_input(anyhow!("cannot fetch the checkpoint: {reason}")));
                     }
                     says(health, &format!("fetching the checkpoint: {reason}"));
+                    // Nothing is written meanwhile, and it is not abandoned.
+                    part.file.set_modified(SystemTime::now()).with_context(|| self.cannot_keep())?;
                     sleep(outage.failed(reason)).await;
                 }
                 Err(DownloadError::File(error)) => return Err(anyhow!("{}: {error}", self.cannot_keep()).into()),
@@ -271,4 +291,37 @@ fn says(health: &Health, words: &str) {
 /// Gigabytes are read and hashed off the threads that answer.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
     spawn_blocking(work).await.context("reading the checkpoint crashed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_locks_a_part_that_was_abandoned_goes_and_others_stay() {
+        let folder = tempfile::tempdir().expect("the system has a folder for temporary files");
+        let (ours, others) = ("a".repeat(64), "b".repeat(64));
+        let cached = CachedObject {
+            uri: "s3://models/sam.pth".parse().expect("valid"),
+            sha256: ours.clone(),
+            cache: folder.path().into(),
+        };
+        let (now, old) = (SystemTime::now(), SystemTime::now() - Duration::from_mins(61));
+        let files = [
+            (format!("{ours}kill09.part"), old, false),
+            (format!("{ours}active.part"), now, true),
+            (format!("{others}kill09.part"), old, true),
+            (format!("{ours}.pth"), old, true),
+        ];
+        for (name, written, _) in &files {
+            File::create(folder.path().join(name))
+                .and_then(|file| file.set_modified(*written))
+                .expect("a new folder takes files");
+        }
+        let part = cached.unlocked_part().expect("the folder takes files");
+        for (name, _, stays) in files {
+            assert_eq!(folder.path().join(&name).exists(), stays, "{name}");
+        }
+        assert!(part.path.exists());
+    }
 }

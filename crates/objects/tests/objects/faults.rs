@@ -226,11 +226,16 @@ async fn a_download_that_breaks_off_goes_on_where_it_stood() -> Outcome {
     let behind = Behind::start().await?;
     behind.proxy.set(Mode::Truncate(100_000));
     let (file, mut download) = empty()?;
-    behind.objects.download(&behind.object, &mut download, PLENTY, &mut |_, whole| assert_eq!(whole, Some(400_000))).await?;
+    let mut there_before = 0;
+    let mut goes_on = |there: u64, whole: Option<u64>| {
+        assert!(there > there_before && whole == Some(400_000), "{there} of {whole:?} bytes after {there_before}");
+        there_before = there;
+    };
+    behind.objects.download(&behind.object, &mut download, PLENTY, &mut goes_on).await?;
     assert_eq!(download.finish().await?, sha256(&behind.content));
     assert!(std::fs::read(file.path())? == behind.content);
-    // Each connection brings its share, less the answer's head.
-    assert_eq!(behind.proxy.accepted(), 5);
+    // Each connection brings its share, less the answer's head; one may bring nothing on a busy machine.
+    assert!(behind.proxy.accepted() >= 5, "{}", behind.proxy.accepted());
     Ok(())
 }
 
