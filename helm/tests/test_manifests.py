@@ -352,11 +352,11 @@ class Changes(unittest.TestCase):
 
     def test_the_port_of_a_url_without_one_is_its_schemes(self):
         for scheme, own in (("http", 80), ("https", 443)):
-            for host in ("minio.minio.svc", "minio/a:1/b", "[fd00::10]"):
+            for host, path in (("minio.minio.svc", ""), ("minio", "/a:1/b"), ("[fd00::10]", "")):
                 with self.subTest(scheme=scheme, host=host):
-                    url = f"{scheme}://{host}"
+                    store, collector = {"endpoint": f"{scheme}://{host}"}, {"endpoint": f"{scheme}://{host}{path}"}
                     egress = {"s3": {"ports": [1]}, "otlp": {"ports": [2]}}
-                    objects = render(merged(self.defaults, {"s3": {"endpoint": url}, "otel": {"endpoint": url}, "networkPolicy": {"egress": egress}}))
+                    objects = render(merged(self.defaults, {"s3": store, "otel": collector, "networkPolicy": {"egress": egress}}))
                     for part, configured in (("worker", {1, 2}), ("dispatcher", {2})):
                         (policy,) = [made for made in of_kind(objects, "NetworkPolicy") if component(made) == part]
                         ports = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
