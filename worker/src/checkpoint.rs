@@ -181,12 +181,13 @@ impl CachedObject {
     fn remove_abandoned_parts(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.cache)? {
             let entry = entry?;
-            let name = entry.file_name();
-            let is_part = name.to_str().is_some_and(|name| name.starts_with(&self.sha256) && name.ends_with(".part"));
+            let (name, path) = (entry.file_name(), entry.path());
+            let is_ours = name.to_str().is_some_and(|name| name.starts_with(&self.sha256));
+            let is_part = is_ours && path.extension().is_some_and(|extension| extension == "part");
             // Another worker may take it away at the same time.
             let written = entry.metadata().and_then(|metadata| metadata.modified());
             let is_old = written.is_ok_and(|written| written.elapsed().is_ok_and(|age| age > ABANDONED_AFTER));
-            if is_part && is_old && fs::remove_file(entry.path()).is_ok() {
+            if is_part && is_old && fs::remove_file(path).is_ok() {
                 tracing::info!("removed a part of the checkpoint that a killed worker left in its cache");
             }
         }
