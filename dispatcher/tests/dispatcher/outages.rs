@@ -67,7 +67,7 @@ async fn refuses_to_start_with_what_can_never_work() {
         ("127.0.0.1/dotmask", NO_BROKER, "expected postgres://"),
         ("postgres://u:hunter2@127.0.0.1:1/x", "http://u:hunter2@x", "expected amqp://"),
     ] {
-        let command = tokio::process::Command::new(crate::support::PROGRAM)
+        let command = Command::new(PROGRAM)
             .args(["serve", "--listen", "127.0.0.1:0", "--pools", "gpu"])
             .env("DATABASE_URL", database_url)
             .env("AMQP_URL", amqp_url)
