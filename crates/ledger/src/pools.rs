@@ -92,7 +92,7 @@ impl Ledger {
 
     /// What waits and runs, by pool.
     ///
-    /// It counts what waits, a third of a second a million jobs: ask seldom. The ids of jobs are in the order of their submission, so the
+    /// It counts all that waits, and with millions of jobs that takes a while: ask seldom. The ids of jobs are in the order of their submission, so the
     /// least of those that wait is the oldest's.
     pub async fn workloads(&self) -> Result<Vec<Workload>> {
         sqlx::query_as!(
