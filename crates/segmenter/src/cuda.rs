@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 
-use crate::SegmenterError;
+use crate::{SegmenterError, native};
 
 /// libtorch's CUDA part, found as any library: beside the checkout's libtorch, or in `LD_LIBRARY_PATH`.
 const LIBRARY: &CStr = c"libtorch_cuda.so";
@@ -43,6 +43,12 @@ pub fn gpu_memory() -> Option<GpuMemory> {
     // SAFETY: both point to values that outlive the call.
     let status = unsafe { mem_get_info(&raw mut free, &raw mut total) };
     (status == 0).then(|| GpuMemory { used_bytes: total.saturating_sub(free) as u64, total_bytes: total as u64 })
+}
+
+/// The most bytes that libtorch's tensors on the first CUDA device took at once since this was last asked, by libtorch's own count; `None`
+/// where no model is on a CUDA device.
+pub fn take_peak_cuda_memory() -> Option<u64> {
+    tch::utils::has_cudart().then(native::take_peak_cuda_memory)?.ok()
 }
 
 /// Loads libtorch's CUDA part, which makes itself known to libtorch; or the dynamic linker's reason why not.

@@ -1,53 +1,25 @@
-use std::{ops::ControlFlow, str::FromStr, time::Instant};
+use std::{ops::ControlFlow, time::Instant};
 
 use image::RgbImage;
 use request::{Choices, Method, Parameters, Points};
+use tch::TchError;
 
 use crate::{
-    Checkpoint, Embedded, Seconds, SegmentError, Segmentation, SegmenterError, Step,
+    Checkpoint, Compute, Device, Embedded, Precision, Seconds, SegmentError, Segmentation, SegmenterError, Step,
     confidence::Verdict,
     cuda::first_cuda_device,
     embedded::check_pixels,
     finetune::{Finetuned, finetune},
     grid::{HALF, Part, SoftMask},
-    sam::{Architecture, Sam},
+    memory::kept,
+    native::allow_tf32,
+    sam::{Architecture, Kept, Sam},
     sam_answers::{sam_mask, sam_points, untuned},
     similarity::{InitialMask, initial_mask},
     super_clustering::super_clustering,
     upsample::{Upsampled, to_image, to_original_size},
     warnings::{NO_INITIAL_MASK, Unusable},
 };
-
-/// Where the model runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Device {
-    /// The processor, in fp32.
-    #[default]
-    Cpu,
-    /// The first CUDA device.
-    Cuda,
-}
-
-impl FromStr for Device {
-    type Err = SegmenterError;
-
-    fn from_str(name: &str) -> Result<Self, SegmenterError> {
-        match name {
-            "cpu" => Ok(Self::Cpu),
-            "cuda" => Ok(Self::Cuda),
-            other => Err(SegmenterError::UnknownDevice { name: other.into() }),
-        }
-    }
-}
-
-impl std::fmt::Display for Device {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(match self {
-            Self::Cpu => "cpu",
-            Self::Cuda => "cuda",
-        })
-    }
-}
 
 /// How many threads libtorch may use, for the whole process.
 pub fn set_threads(threads: usize) {
@@ -58,16 +30,34 @@ pub fn set_threads(threads: usize) {
 pub struct Segmenter {
     sam: Sam,
     checkpoint_sha256: String,
+    kept: Kept,
 }
 
 impl Segmenter {
-    /// Checks the checkpoint's tensors against SAM's architecture and builds the model of them.
-    pub fn new(checkpoint: &Checkpoint, device: Device) -> Result<Self, SegmenterError> {
-        let device = match device {
-            Device::Cpu => tch::Device::Cpu,
-            Device::Cuda => first_cuda_device()?,
+    /// Checks the checkpoint's tensors against SAM's architecture and builds the model of them. With a device alone it computes in fp32.
+    pub fn new(checkpoint: &Checkpoint, compute: impl Into<Compute>) -> Result<Self, SegmenterError> {
+        let compute = compute.into();
+        let failed = |error: TchError| SegmenterError::Torch {
+            checkpoint: checkpoint.path().display().to_string(),
+            reason: error.to_string(),
         };
-        Ok(Self { sam: Sam::new(checkpoint, device)?, checkpoint_sha256: checkpoint.sha256().into() })
+        let device = match compute.device {
+            Device::Cpu if compute.precision == Precision::Tf32 => return Err(SegmenterError::NoTf32),
+            Device::Cpu => tch::Device::Cpu,
+            Device::Cuda => {
+                let device = first_cuda_device()?;
+                allow_tf32(compute.precision == Precision::Tf32).map_err(failed)?;
+                device
+            }
+        };
+        let sam = Sam::with_precision(checkpoint, device, compute.precision.kind())?;
+        let kept = kept(compute, &sam.architecture, sam.encoder_parameters.count());
+        Ok(Self { sam, checkpoint_sha256: checkpoint.sha256().into(), kept })
+    }
+
+    /// What of a forward pass is kept, which [`crate::Activations::Auto`] decides by the memory that was free.
+    pub fn kept(&self) -> Kept {
+        self.kept
     }
 
     /// SHA-256 of the checkpoint's file, in lower-case hexadecimal.
@@ -129,8 +119,8 @@ impl Segmenter {
         let part = Part::that_counts(&extent, target.size4()?.3, parameters.choices.padding);
         let mut clustered = None;
         let found = if method == Method::Finetuned && unusable.is_none() {
-            let first_forward = embedded.forward_with_graph(&mut self.sam)?;
-            finetune(&mut self.sam, &embedded.pixels, first_forward, target, &extent, &parameters, progress)?
+            let first_pass = embedded.pass(&mut self.sam, self.kept)?;
+            finetune(&mut self.sam, &embedded.pixels, first_pass, self.kept, target, &extent, &parameters, progress)?
         } else {
             let (sam, embedding) = (&self.sam, &embedded.sam_embedding);
             let prediction = match method {
@@ -171,6 +161,7 @@ impl Segmenter {
             confidence,
             seconds,
             warnings,
+            kept: self.kept,
         })
     }
 
@@ -188,7 +179,7 @@ impl Segmenter {
         for points in objects {
             points.check_inside(image.width(), image.height())?;
         }
-        let mut embedded = Embedded::with_graph(&mut self.sam, image, &parameters.choices)?;
+        let mut embedded = Embedded::with_pass(&mut self.sam, image, &parameters.choices, self.kept)?;
         let answer = |points| self.answer(&mut embedded, image, points, Method::Finetuned, &parameters, progress);
         objects.iter().map(answer).collect()
     }
@@ -244,12 +235,5 @@ mod tests {
     fn a_segmenter_can_be_handed_to_the_thread_that_owns_it() {
         fn assert_send<T: Send>() {}
         assert_send::<Segmenter>();
-    }
-
-    #[test]
-    fn knows_its_devices_by_name() {
-        assert_eq!("cpu".parse::<Device>().unwrap(), Device::Cpu);
-        assert_eq!("cuda".parse::<Device>().unwrap().to_string(), "cuda");
-        assert!("gpu".parse::<Device>().unwrap_err().to_string().contains("expected cpu or cuda"));
     }
 }
