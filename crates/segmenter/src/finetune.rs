@@ -12,6 +12,7 @@ use crate::{
     grid::{HALF, Part, SoftMask},
     loss::{iou, loss, min_max},
     sam::{Extent, Sam},
+    stages::Stage,
     upsample::to_original_size,
 };
 
@@ -77,6 +78,7 @@ pub fn finetune(
     let (mut losses, mut ious) = (Vec::new(), Vec::new());
     let mut best: Option<(u32, f64, SoftMask)> = None;
     let mut embedding = embedding;
+    sam.stages.ended(Stage::Prepare);
 
     for step in 1..=steps {
         let logits = sam.decode(&embedding, sam.prompt_encoder.null())?; // M_o = S(I, null, null)
@@ -98,13 +100,17 @@ pub fn finetune(
         if best.as_ref().is_none_or(|(_, best_iou, _)| iou >= *best_iou) {
             best = Some((step, iou, prediction));
         }
+        sam.stages.ended(Stage::Decode);
         if step == steps || iou >= 1.0 {
             break;
         }
 
         let gradient = sam.encoder_parameters.gradient(&loss)?;
+        sam.stages.ended(Stage::Backward);
         adam.step(sam.encoder_parameters.values_mut(), &gradient)?;
+        sam.stages.ended(Stage::Optimise);
         embedding = sam.image_encoder.forward(image)?;
+        sam.stages.ended(Stage::Encode);
     }
 
     let (best_step, best_iou, prediction) = best.expect("Parameters::checked asks for at least one step");

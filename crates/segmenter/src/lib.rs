@@ -23,6 +23,7 @@ mod sam_answers;
 mod segmentation;
 mod segmenter;
 mod similarity;
+mod stages;
 mod super_clustering;
 mod upsample;
 mod warnings;
@@ -34,6 +35,7 @@ pub use errors::{SegmentError, SegmenterError};
 pub use finetune::Step;
 pub use segmentation::{Seconds, Segmentation};
 pub use segmenter::{Device, Segmenter, set_threads};
+pub use stages::Stage;
 
 /// This crate's version, for receipts.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

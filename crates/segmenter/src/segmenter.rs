@@ -13,6 +13,7 @@ use crate::{
     sam::{Architecture, Sam},
     sam_answers::{sam_mask, sam_points, untuned},
     similarity::{InitialMask, initial_mask},
+    stages::Stage,
     super_clustering::super_clustering,
     upsample::{Upsampled, to_image, to_original_size},
     warnings::{NO_INITIAL_MASK, Unusable},
@@ -80,6 +81,11 @@ impl Segmenter {
         &self.sam.architecture
     }
 
+    /// Has `observer` told whenever a stage of an image has ended, for measurements.
+    pub fn observe(&mut self, observer: impl FnMut(Stage) + Send + 'static) {
+        self.sam.stages.observe(Box::new(observer));
+    }
+
     /// Restores the weights, preprocesses (once, or with [`request::Normalisation::Twice`] also a second time), one encoder forward
     /// each. What a gradient would need is not kept, so that the methods that take no step need little memory.
     pub fn embed(&mut self, image: &RgbImage, choices: &Choices) -> Result<Embedded, SegmentError> {
@@ -123,6 +129,7 @@ impl Segmenter {
         let initial_mask = to_image(&target.f_gt(HALF)?)?;
         let unusable = Unusable::of(&initial_mask, &extent).filter(|_| builds_on_the_initial_mask(method));
         warnings.extend(unusable.map(|unusable| unusable.warning(method)));
+        self.sam.stages.ended(Stage::InitialMask);
         let embed = std::mem::take(&mut embedded.seconds) + started.elapsed().as_secs_f64();
 
         let started = Instant::now();
@@ -158,6 +165,7 @@ impl Segmenter {
         let verdict = Verdict::new(points, &mask);
         warnings.extend(verdict.contradictions());
         let (agreement, confidence) = (verdict.agreement(), verdict.confidence(best_iou));
+        self.sam.stages.ended(Stage::Upsample);
         let seconds = Seconds { embed, finetune, upsample };
         Ok(Segmentation {
             mask,

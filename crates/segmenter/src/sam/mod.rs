@@ -30,7 +30,7 @@ pub use prompt_encoder::{PointPrompt, PromptEncoder, Prompts};
 
 pub(crate) use layers::Tensors;
 
-use crate::{Checkpoint, SegmenterError};
+use crate::{Checkpoint, SegmenterError, stages::Stages};
 
 type Result<T> = std::result::Result<T, TchError>;
 
@@ -46,6 +46,8 @@ pub struct Sam {
     pub prompt_encoder: PromptEncoder,
     /// Embeddings to masks; frozen, but gradients flow through it.
     pub mask_decoder: MaskDecoder,
+    /// Who is told where the time goes.
+    pub(crate) stages: Stages,
 }
 
 impl Sam {
@@ -70,7 +72,7 @@ impl Sam {
         let image_encoder = ImageEncoder::new(&encoder_parameters.weights().child("image_encoder"), &architecture)?;
         let prompt_encoder = PromptEncoder::new(&frozen.child("prompt_encoder"), &architecture)?;
         let mask_decoder = MaskDecoder::new(&frozen.child("mask_decoder"), &architecture)?;
-        Ok(Self { architecture, image_encoder, encoder_parameters, prompt_encoder, mask_decoder })
+        Ok(Self { architecture, image_encoder, encoder_parameters, prompt_encoder, mask_decoder, stages: Stages::new(device) })
     }
 
     /// The single-mask output for an image embedding and prompts, as logits. [1, C, T, T] -> [1, 1, 4T, 4T]
