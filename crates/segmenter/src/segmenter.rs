@@ -1,7 +1,12 @@
-use std::{ops::ControlFlow, str::FromStr, time::Instant};
+use std::{
+    ops::ControlFlow,
+    str::FromStr,
+    time::{Duration, Instant},
+};
 
 use image::RgbImage;
 use request::{Choices, Method, Parameters, Points};
+use tch::{Kind, TchError, Tensor};
 
 use crate::{
     Checkpoint, Embedded, Seconds, SegmentError, Segmentation, SegmenterError, Step,
@@ -55,6 +60,11 @@ pub fn set_threads(threads: usize) {
     tch::set_num_threads(threads.clamp(1, 1_024) as i32);
 }
 
+/// How many threads libtorch uses.
+pub fn threads() -> usize {
+    tch::get_num_threads() as usize
+}
+
 /// The model on its device. Owned by one thread at a time.
 pub struct Segmenter {
     sam: Sam,
@@ -84,6 +94,12 @@ impl Segmenter {
     /// Has `observer` told whenever a stage of an image has ended, for measurements.
     pub fn observe(&mut self, observer: impl FnMut(Stage) + Send + 'static) {
         self.sam.stages.observe(Box::new(observer));
+    }
+
+    /// Floating-point operations a second of a product of two large square matrices on the model's device, in the model's precision: what
+    /// a step's own rate is to be compared with. The fastest of as many products as go into half a second.
+    pub fn matrix_product_rate(&self) -> Result<f64, SegmentError> {
+        matrix_product_rate(self.sam.device()).map_err(Into::into)
     }
 
     /// Restores the weights, preprocesses (once, or with [`request::Normalisation::Twice`] also a second time), one encoder forward
@@ -200,6 +216,23 @@ impl Segmenter {
         let answer = |points| self.answer(&mut embedded, image, points, Method::Finetuned, &parameters, progress);
         objects.iter().map(answer).collect()
     }
+}
+
+fn matrix_product_rate(device: tch::Device) -> Result<f64, TchError> {
+    // Large enough for a GPU to be busy; on a processor, where it does not matter beyond a thousand, quick.
+    let side: i64 = if device.is_cuda() { 8_192 } else { 2_048 };
+    let [a, b] = [(); 2].map(|()| Tensor::f_rand([side, side], (Kind::Float, device)));
+    let (a, b) = (a?, b?);
+    let started = Instant::now();
+    let mut fastest = f64::INFINITY;
+    while started.elapsed() < Duration::from_millis(500) {
+        let begun = Instant::now();
+        // Reading one number waits for all of them.
+        let product = a.f_matmul(&b)?;
+        let _ = product.f_get(0)?.f_double_value(&[0])?;
+        fastest = fastest.min(begun.elapsed().as_secs_f64());
+    }
+    Ok(2.0 * (side as f64).powi(3) / fastest)
 }
 
 /// Whether all pixels have the same colour.

@@ -11,9 +11,11 @@
 
 mod architecture;
 mod expected;
+mod flops;
 mod image_encoder;
 mod layers;
 mod mask_decoder;
+mod official;
 mod parameters;
 mod preprocess;
 mod prompt_encoder;
@@ -24,6 +26,7 @@ use tch::{Device, Kind, TchError, Tensor};
 pub use architecture::{Architecture, ArchitectureError};
 pub use image_encoder::ImageEncoder;
 pub use mask_decoder::{MaskDecoder, Masks};
+pub use official::OfficialSize;
 pub use parameters::EncoderParameters;
 pub use preprocess::{Extent, normalise, preprocess};
 pub use prompt_encoder::{PointPrompt, PromptEncoder, Prompts};
