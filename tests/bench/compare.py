@@ -59,7 +59,7 @@ def table(turns):
 
     def line(name, value, digits):
         ours, official = ([value(figures) for figures in side] for side in sides)
-        ratios = [b / a for a, b in zip(ours, official)]
+        ratios = [b / a if a else float("nan") for a, b in zip(ours, official)]
         print(f"{name:<28} {spread(ours, digits):>26} {spread(official, digits):>26} {spread(ratios, 2):>26}")
         return ratios
 
