@@ -2,8 +2,8 @@
 
 use tch::{Cuda, Device};
 
-/// What the model does for an image, in the order in which it begins. The four from [`Stage::Encode`] but for [`Stage::InitialMask`] and
-/// [`Stage::Prepare`] make a step.
+/// What the model does for an image, in the order in which it begins. [`Stage::Encode`], [`Stage::Decode`], [`Stage::Backward`] and
+/// [`Stage::Optimise`] make a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
     /// The pre-trained weights are put back.

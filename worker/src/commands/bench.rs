@@ -11,7 +11,7 @@ use anyhow::{Context, anyhow};
 use image::{ImageFormat, RgbImage};
 use images::ImageLimits;
 use request::{Object, Parameters, Points, View};
-use segmenter::{Checkpoint, Segmentation, Segmenter, peak_gpu_memory, reset_peak_gpu_memory, set_threads, threads};
+use segmenter::{Checkpoint, Device, Segmentation, Segmenter, peak_gpu_memory, reset_peak_gpu_memory, set_threads, threads};
 
 use crate::{
     artifacts,
@@ -51,7 +51,14 @@ pub fn bench(arguments: &BenchArgs) -> Result<(), Failure> {
     let loaded = ResidentMemory::read()?;
     let peak_includes_loading = ResidentMemory::reset_peak().is_err();
     reset_peak_gpu_memory();
-    let mut job = Job { segmenter: &mut segmenter, stages: &stages, file: &file, points: &points, parameters: &parameters };
+    let mut job = Job {
+        segmenter: &mut segmenter,
+        device: arguments.compute.device,
+        stages: &stages,
+        file: &file,
+        points: &points,
+        parameters: &parameters,
+    };
     let images: Vec<ImageRun> = (0..arguments.images).map(|_| job.run()).collect::<Result<_, Failure>>()?;
     let memory = Memory::new(loaded, ResidentMemory::read()?, peak_includes_loading, peak_gpu_memory());
     let rate_after = rate(&segmenter)?;
@@ -90,6 +97,7 @@ pub fn bench(arguments: &BenchArgs) -> Result<(), Failure> {
 struct Job<'a> {
     segmenter: &'a mut Segmenter,
     stages: &'a Stages,
+    device: Device,
     file: &'a [u8],
     points: &'a [Points],
     parameters: &'a Parameters,
@@ -121,7 +129,7 @@ impl Job<'_> {
             image: (&image).into(),
             view,
             checkpoint_sha256: self.segmenter.checkpoint_sha256().into(),
-            device: String::new(),
+            device: self.device.to_string(),
             parameters: self.parameters.clone(),
             objects: self.points.iter().zip(&segmentations).map(object).collect(),
             evaluation: None,
