@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test chaos clean
+.PHONY: help setup build demo test chaos bench clean
 
 NEXTEST := 0.9.143
 
@@ -26,6 +26,10 @@ test: build ## unit tests, parity with the official SAM, end to end through real
 
 chaos: build ## 10,000 jobs while everything is killed, cut off and restarted, and a verdict; SEED=1 JOBS=10000 MINUTES=12
 	@target/debug/chaos $(if $(SEED),--seed '$(SEED)') $(if $(JOBS),--jobs '$(JOBS)') $(if $(MINUTES),--minutes '$(MINUTES)')
+
+bench: setup ## a fine-tuning step against the official implementation's, in turns; SIZE=vit_b TURNS=3 STEPS=3 DEVICE=cpu PRECISION=fp32
+	@scripts/bench $(if $(SIZE),--size '$(SIZE)') $(if $(TURNS),--turns '$(TURNS)') $(if $(STEPS),--steps '$(STEPS)') \
+		$(if $(DEVICE),--device '$(DEVICE)') $(if $(PRECISION),--precision '$(PRECISION)')
 
 clean: ## remove what builds and demos made; the installed things stay
 	cargo clean

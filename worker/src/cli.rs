@@ -1,5 +1,6 @@
 //! The command line and the environment, typed and checked whole before anything starts.
 
+mod bench;
 mod evaluate;
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
@@ -11,7 +12,10 @@ use request::{MAX_OBJECTS, Object, Parameters, PointsError, Recipe, S3Uri, View,
 use segmenter::{Activations, Compute, Device, Precision};
 use telemetry::LogFormat;
 
-pub use self::evaluate::EvaluateArgs;
+pub use self::{
+    bench::{BenchArgs, PictureSize, WeightsArgs},
+    evaluate::EvaluateArgs,
+};
 use crate::{
     checkpoint::{CachedObject, CheckpointPlace, CheckpointSource},
     deletion_cost::Pod,
@@ -33,6 +37,8 @@ pub enum Command {
     Segment(SegmentArgs),
     /// Compare methods on a data set of known truth, with no server.
     Evaluate(EvaluateArgs),
+    /// Measure what a step and an image cost, with no server.
+    Bench(BenchArgs),
     /// Work on a pool's jobs until told to stop.
     Run(RunArgs),
     /// List every metric of run as a Markdown table.

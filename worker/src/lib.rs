@@ -1,8 +1,10 @@
-//! The worker: segments images, for a person at a terminal (`segment`) or out of the queue (`run`), and compares methods (`evaluate`).
+//! The worker: segments images, for a person at a terminal (`segment`) or out of the queue (`run`), compares methods (`evaluate`), and
+//! measures what an image costs (`bench`).
 //!
 //! A library, so that tests can put another [`engine::Engine`] in the model's place; the binary is `main.rs`.
 
 mod artifacts;
+mod bench;
 mod cancellations;
 mod checkpoint;
 pub mod cli;

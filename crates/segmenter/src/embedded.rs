@@ -7,6 +7,7 @@ use tch::{Tensor, no_grad};
 use crate::{
     SegmentError,
     sam::{EncoderPass, Extent, Kept, Sam, normalise, preprocess},
+    stages::Stage,
 };
 
 /// An image under the checkpoint's weights; shared by any number of objects and methods.
@@ -40,12 +41,15 @@ impl Embedded {
         let started = Instant::now();
         let extent = Extent::new(width, height, sam.architecture.image_size);
         sam.encoder_parameters.restore()?;
+        sam.stages.ended(Stage::Restore);
         let once = preprocess(image, &extent, sam.device())?;
+        sam.stages.ended(Stage::Preprocess);
         let (pixels, once_embedding) = match choices.normalisation {
             Normalisation::Once => (once, None),
             Normalisation::Twice => (normalise(&once)?, Some(no_grad(|| sam.image_encoder.forward(&once))?)),
         };
         let first_pass = EncoderPass::forward(&sam.image_encoder, &pixels, kept)?;
+        sam.stages.ended(Stage::Encode);
         let sam_embedding = first_pass.embedding().f_detach()?;
         Ok(Self {
             extent,
@@ -88,7 +92,10 @@ impl Embedded {
             return Ok(first_pass);
         }
         sam.encoder_parameters.restore()?;
-        Ok(EncoderPass::forward(&sam.image_encoder, &self.pixels, kept)?)
+        sam.stages.ended(Stage::Restore);
+        let pass = EncoderPass::forward(&sam.image_encoder, &self.pixels, kept)?;
+        sam.stages.ended(Stage::Encode);
+        Ok(pass)
     }
 }
 

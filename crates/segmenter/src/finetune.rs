@@ -12,6 +12,7 @@ use crate::{
     grid::{HALF, Part, SoftMask},
     loss::{Normalised, iou, loss, overlap, ratio},
     sam::{EncoderPass, Extent, Kept, Sam},
+    stages::Stage,
     upsample::to_original_size,
 };
 
@@ -80,6 +81,7 @@ pub fn finetune(
     let (mut losses, mut ious) = (Vec::new(), Vec::new());
     let mut best: Option<(u32, f64, SoftMask)> = None;
     let mut pass = first_pass;
+    sam.stages.ended(Stage::Prepare);
 
     for step in 1..=steps {
         let logits = sam.decode(pass.embedding(), sam.prompt_encoder.null())?; // M_o = S(I, null, null)
@@ -104,14 +106,18 @@ pub fn finetune(
         if best.as_ref().is_none_or(|(_, best_iou, _)| iou >= *best_iou) {
             best = Some((step, iou, prediction));
         }
+        sam.stages.ended(Stage::Decode);
         if step == steps || iou >= 1.0 {
             break;
         }
 
         let gradients = pass.gradients(&loss, &sam.image_encoder, &sam.encoder_parameters)?;
+        sam.stages.ended(Stage::Backward);
         adam.step(sam.encoder_parameters.tensors_mut(), &gradients)?;
         drop(gradients);
+        sam.stages.ended(Stage::Optimise);
         pass = EncoderPass::forward(&sam.image_encoder, image, kept)?;
+        sam.stages.ended(Stage::Encode);
     }
 
     let (best_step, best_iou, prediction) = best.expect("Parameters::checked asks for at least one step");

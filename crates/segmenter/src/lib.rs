@@ -26,19 +26,21 @@ mod sam_answers;
 mod segmentation;
 mod segmenter;
 mod similarity;
+mod stages;
 mod super_clustering;
 mod upsample;
 mod warnings;
 
 pub use checkpoint::{Checkpoint, CheckpointError, sha256};
 pub use compute::{Activations, Compute, Device, Precision};
-pub use cuda::{GpuMemory, gpu_memory, take_peak_cuda_memory};
+pub use cuda::{GpuMemory, GpuPeak, gpu_memory, peak_gpu_memory, reset_peak_gpu_memory};
 pub use embedded::Embedded;
 pub use errors::{SegmentError, SegmenterError};
 pub use finetune::Step;
 pub use segmentation::{Seconds, Segmentation};
 pub use sam::Kept;
-pub use segmenter::{Segmenter, set_threads};
+pub use segmenter::{Segmenter, set_threads, threads};
+pub use stages::Stage;
 
 /// This crate's version, for receipts.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

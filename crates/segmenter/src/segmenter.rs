@@ -1,8 +1,11 @@
-use std::{ops::ControlFlow, time::Instant};
+use std::{
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
 
 use image::RgbImage;
 use request::{Choices, Method, Parameters, Points};
-use tch::TchError;
+use tch::{Kind, TchError, Tensor};
 
 use crate::{
     Checkpoint, Compute, Device, Embedded, Precision, Seconds, SegmentError, Segmentation, SegmenterError, Step,
@@ -12,10 +15,11 @@ use crate::{
     finetune::{Finetuned, finetune},
     grid::{HALF, Part, SoftMask},
     memory::kept,
-    native::allow_tf32,
+    native::{self, allow_tf32},
     sam::{Architecture, Kept, Sam},
     sam_answers::{sam_mask, sam_points, untuned},
     similarity::{InitialMask, initial_mask},
+    stages::Stage,
     super_clustering::super_clustering,
     upsample::{Upsampled, to_image, to_original_size},
     warnings::{NO_INITIAL_MASK, Unusable},
@@ -26,11 +30,17 @@ pub fn set_threads(threads: usize) {
     tch::set_num_threads(threads.clamp(1, 1_024) as i32);
 }
 
+/// How many threads libtorch uses.
+pub fn threads() -> usize {
+    tch::get_num_threads() as usize
+}
+
 /// The model on its device. Owned by one thread at a time.
 pub struct Segmenter {
     sam: Sam,
     checkpoint_sha256: String,
     kept: Kept,
+    precision: Kind,
 }
 
 impl Segmenter {
@@ -52,7 +62,7 @@ impl Segmenter {
         };
         let sam = Sam::with_precision(checkpoint, device, compute.precision.kind())?;
         let kept = kept(compute, &sam.architecture, sam.encoder_parameters.count());
-        Ok(Self { sam, checkpoint_sha256: checkpoint.sha256().into(), kept })
+        Ok(Self { sam, checkpoint_sha256: checkpoint.sha256().into(), kept, precision: compute.precision.kind() })
     }
 
     /// What of a forward pass is kept, which [`crate::Activations::Auto`] decides by the memory that was free.
@@ -68,6 +78,17 @@ impl Segmenter {
     /// Every size of the model.
     pub fn architecture(&self) -> &Architecture {
         &self.sam.architecture
+    }
+
+    /// Has `observer` told whenever a stage of an image has ended, for measurements.
+    pub fn observe(&mut self, observer: impl FnMut(Stage) + Send + 'static) {
+        self.sam.stages.observe(Box::new(observer));
+    }
+
+    /// Floating-point operations a second of a product of two large square matrices on the model's device, in the model's precision: what
+    /// a step's own rate is to be compared with. The fastest of as many products as go into half a second.
+    pub fn matrix_product_rate(&self) -> Result<f64, SegmentError> {
+        matrix_product_rate(self.sam.device(), self.precision).map_err(Into::into)
     }
 
     /// Restores the weights, preprocesses (once, or with [`request::Normalisation::Twice`] also a second time), one encoder forward
@@ -113,6 +134,7 @@ impl Segmenter {
         let initial_mask = to_image(&target.f_gt(HALF)?)?;
         let unusable = Unusable::of(&initial_mask, &extent).filter(|_| builds_on_the_initial_mask(method));
         warnings.extend(unusable.map(|unusable| unusable.warning(method)));
+        self.sam.stages.ended(Stage::InitialMask);
         let embed = std::mem::take(&mut embedded.seconds) + started.elapsed().as_secs_f64();
 
         let started = Instant::now();
@@ -148,6 +170,7 @@ impl Segmenter {
         let verdict = Verdict::new(points, &mask);
         warnings.extend(verdict.contradictions());
         let (agreement, confidence) = (verdict.agreement(), verdict.confidence(best_iou));
+        self.sam.stages.ended(Stage::Upsample);
         let seconds = Seconds { embed, finetune, upsample };
         Ok(Segmentation {
             mask,
@@ -183,6 +206,23 @@ impl Segmenter {
         let answer = |points| self.answer(&mut embedded, image, points, Method::Finetuned, &parameters, progress);
         objects.iter().map(answer).collect()
     }
+}
+
+fn matrix_product_rate(device: tch::Device, precision: Kind) -> Result<f64, TchError> {
+    // Large enough for a GPU to be busy; on a processor, where it does not matter beyond a thousand, quick.
+    let side: i64 = if device.is_cuda() { 8_192 } else { 2_048 };
+    let [a, b] = [(); 2].map(|()| Tensor::f_rand([side, side], (Kind::Float, device)));
+    let (a, b) = (a?, b?);
+    let started = Instant::now();
+    let mut fastest = f64::INFINITY;
+    while started.elapsed() < Duration::from_millis(500) {
+        let begun = Instant::now();
+        // Reading one number waits for all of them.
+        let product = native::linear(&a, &b, None, native::Prologue::None, precision)?;
+        let _ = product.f_get(0)?.f_double_value(&[0])?;
+        fastest = fastest.min(begun.elapsed().as_secs_f64());
+    }
+    Ok(2.0 * (side as f64).powi(3) / fastest)
 }
 
 /// Whether all pixels have the same colour.

@@ -1,5 +1,6 @@
 //! The worker's commands as a user runs them: processes with arguments, files, exit codes and two streams.
 
+mod bench;
 mod checkpoint;
 mod common;
 mod deletion_cost;

@@ -4,6 +4,7 @@
 mod huggingface;
 mod pickle;
 mod pth;
+mod random;
 mod safetensors;
 
 use std::{

@@ -224,27 +224,10 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sam::OfficialSize;
 
-    /// ViT-B as in upstream's `build_sam_vit_b`.
     fn vit_b() -> Architecture {
-        let windows = (0..12).map(|i| if [2, 5, 8, 11].contains(&i) { None } else { Some(14) }).collect();
-        Architecture {
-            image_size: 1024,
-            patch: 16,
-            grid: 64,
-            dim: 768,
-            heads: 12,
-            mlp: 3072,
-            windows,
-            embedding: 256,
-            mask_in_chans: 16,
-            decoder_depth: 2,
-            decoder_mlp: 2048,
-            decoder_inner: 128,
-            mask_tokens: 4,
-            iou_head_depth: 3,
-            iou_head_hidden: 256,
-        }
+        OfficialSize::VitB.into()
     }
 
     #[test]

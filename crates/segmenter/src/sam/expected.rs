@@ -4,7 +4,7 @@ use super::architecture::{Architecture, Shapes};
 
 impl Architecture {
     /// The name and shape of every tensor of such a SAM.
-    pub(super) fn expected(&self) -> Shapes {
+    pub(crate) fn expected(&self) -> Shapes {
         let mut shapes = Expected(Shapes::new());
         self.expect_image_encoder(&mut shapes);
         self.expect_prompt_encoder(&mut shapes);

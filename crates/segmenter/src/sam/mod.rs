@@ -12,9 +12,11 @@
 mod architecture;
 mod encoder_pass;
 mod expected;
+mod flops;
 mod image_encoder;
 mod layers;
 mod mask_decoder;
+mod official;
 mod parameters;
 mod preprocess;
 mod prompt_encoder;
@@ -26,13 +28,14 @@ pub use architecture::{Architecture, ArchitectureError};
 pub use encoder_pass::{EncoderPass, Kept};
 pub use image_encoder::ImageEncoder;
 pub use mask_decoder::{MaskDecoder, Masks};
+pub use official::OfficialSize;
 pub use parameters::EncoderParameters;
 pub use preprocess::{Extent, normalise, preprocess};
 pub use prompt_encoder::{PointPrompt, PromptEncoder, Prompts};
 
 pub(crate) use layers::{LayerNorm, Tensors};
 
-use crate::{Checkpoint, SegmenterError};
+use crate::{Checkpoint, SegmenterError, stages::Stages};
 
 type Result<T> = std::result::Result<T, TchError>;
 
@@ -48,6 +51,8 @@ pub struct Sam {
     pub prompt_encoder: PromptEncoder,
     /// Embeddings to masks; frozen, but gradients flow through it.
     pub mask_decoder: MaskDecoder,
+    /// Who is told where the time goes.
+    pub(crate) stages: Stages,
 }
 
 impl Sam {
@@ -77,7 +82,7 @@ impl Sam {
         let image_encoder = ImageEncoder::new(&encoder_parameters.weights().child("image_encoder"), &architecture, precision)?;
         let prompt_encoder = PromptEncoder::new(&frozen.child("prompt_encoder"), &architecture)?;
         let mask_decoder = MaskDecoder::new(&frozen.child("mask_decoder"), &architecture)?;
-        Ok(Self { architecture, image_encoder, encoder_parameters, prompt_encoder, mask_decoder })
+        Ok(Self { architecture, image_encoder, encoder_parameters, prompt_encoder, mask_decoder, stages: Stages::new(device) })
     }
 
     /// The single-mask output for an image embedding and prompts, as logits. [1, C, T, T] -> [1, 1, 4T, 4T]
