@@ -16,6 +16,8 @@ DOTMASK_CHECKPOINT: {{ printf "/checkpoint/%s" .checkpoint.path | quote }}
 DOTMASK_CHECKPOINT_SHA256: {{ . | quote }}
 {{- end }}
 DOTMASK_DEVICE: {{ .device }}
+DOTMASK_PRECISION: {{ .precision }}
+DOTMASK_ACTIVATIONS: {{ .activations }}
 {{- with .threads }}
 DOTMASK_THREADS: {{ int64 . | quote }}
 {{- end }}
