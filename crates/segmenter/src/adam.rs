@@ -1,4 +1,6 @@
-use tch::{TchError, Tensor, no_grad};
+use tch::{Device, Kind, TchError, Tensor, no_grad};
+
+use crate::native::{self, AdamConstants};
 
 /// Decay rates of the first and second moment, and what is added to the denominator: PyTorch's defaults, for the paper names Adam
 /// without its constants.
@@ -6,37 +8,33 @@ const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
 const EPSILON: f64 = 1e-8;
 
-/// Adam (Kingma and Ba, 2015) on one vector of parameters, without weight decay; as `torch.optim.Adam`.
+/// Adam (Kingma and Ba, 2015) without weight decay; as `torch.optim.Adam(fused=True)`.
 pub struct Adam {
-    learning_rate: f64,
-    /// Running mean of the gradient. [P]
-    first_moment: Tensor,
-    /// Running mean of the squared gradient. [P]
-    second_moment: Tensor,
-    step: i32,
+    constants: AdamConstants,
+    /// Running means of the gradients.
+    first_moments: Vec<Tensor>,
+    /// Running means of the squared gradients.
+    second_moments: Vec<Tensor>,
+    /// How many steps were made; on the parameters' device. [1]
+    step: Tensor,
 }
 
 impl Adam {
-    pub fn new(parameters: &Tensor, learning_rate: f64) -> Result<Self, TchError> {
-        Ok(Self { learning_rate, first_moment: parameters.f_zeros_like()?, second_moment: parameters.f_zeros_like()?, step: 0 })
+    pub fn new(parameters: &[Tensor], learning_rate: f64) -> Result<Self, TchError> {
+        let zeros = || parameters.iter().map(|parameter| no_grad(|| parameter.f_zeros_like())).collect::<Result<_, _>>();
+        let device = parameters.first().map_or(Device::Cpu, Tensor::device);
+        Ok(Self {
+            constants: AdamConstants { learning_rate, beta1: BETA1, beta2: BETA2, epsilon: EPSILON },
+            first_moments: zeros()?,
+            second_moments: zeros()?,
+            step: Tensor::f_zeros([1], (Kind::Float, device))?,
+        })
     }
 
-    /// Moves the parameters one step against the gradient.
-    pub fn step(&mut self, parameters: &mut Tensor, gradient: &Tensor) -> Result<(), TchError> {
-        no_grad(|| {
-            self.step += 1;
-            let _ = self.first_moment.f_lerp_(gradient, 1.0 - BETA1)?;
-            let square = gradient.f_square()?.f_mul_scalar_(1.0 - BETA2)?;
-            let _ = self.second_moment.f_mul_scalar_(BETA2)?.f_add_(&square)?;
-
-            let first_correction = 1.0 - BETA1.powi(self.step);
-            let second_correction = 1.0 - BETA2.powi(self.step);
-            let mut direction = self.second_moment.f_sqrt()?.f_div_scalar_(second_correction.sqrt())?.f_add_scalar_(EPSILON)?;
-            let _ =
-                direction.f_reciprocal_()?.f_mul_(&self.first_moment)?.f_mul_scalar_(self.learning_rate / first_correction)?;
-            let _ = parameters.f_sub_(&direction)?;
-            Ok(())
-        })
+    /// Moves the parameters one step against the gradients.
+    pub fn step(&mut self, parameters: &mut [Tensor], gradients: &[Tensor]) -> Result<(), TchError> {
+        let _ = self.step.f_add_scalar_(1.0)?;
+        native::adam(parameters, gradients, &mut self.first_moments, &mut self.second_moments, &self.step, &self.constants)
     }
 }
 
@@ -58,17 +56,33 @@ mod tests {
     }
 
     #[test]
+    fn a_long_gradient_in_any_order_of_memory_moves_its_own_parameters() {
+        tch::manual_seed(1);
+        let transposed = Tensor::randn([1_003, 7], (Kind::Float, Device::Cpu)).transpose(0, 1);
+        let parameters = || [Tensor::zeros([7, 1_003], (Kind::Float, Device::Cpu))];
+        let moved = |gradient: &Tensor| {
+            let mut parameters = parameters();
+            Adam::new(&parameters, 0.01).unwrap().step(&mut parameters, &[gradient.shallow_clone()]).unwrap();
+            parameters
+        };
+        let [found] = moved(&transposed);
+        assert!(found.equal(&moved(&transposed.contiguous())[0]));
+        assert!((found + transposed.sign() * 0.01).abs().max().double_value(&[]) < 1e-5, "the first step is as long as the rate");
+    }
+
+    #[test]
     fn follows_the_textbook() {
         let histories = [[3.0, -1.0, 0.5, 1e-4], [-1e-7, -2e-7, 0.0, 1e-9], [1e3, 1e3, 1e3, -1e4]];
-        let mut parameters = Tensor::from_slice(&[1.0_f32; 3]);
+        // A parameter of two numbers and one of one.
+        let mut parameters = [Tensor::from_slice(&[1.0_f32; 2]), Tensor::from_slice(&[1.0_f32])];
         let mut adam = Adam::new(&parameters, 0.01).unwrap();
         for step in 0..4 {
             let gradient = histories.map(|history| history[step] as f32);
-            adam.step(&mut parameters, &Tensor::from_slice(&gradient)).unwrap();
+            adam.step(&mut parameters, &[Tensor::from_slice(&gradient[..2]), Tensor::from_slice(&gradient[2..])]).unwrap();
         }
         for (i, history) in histories.iter().enumerate() {
             let expected = textbook(history, 0.01);
-            let moved = parameters.double_value(&[i as i64]);
+            let moved = parameters[i / 2].double_value(&[i as i64 % 2]);
             assert!((expected - 1.0).abs() > 1e-3, "the history moves the parameter");
             assert!((moved - expected).abs() < 2e-7, "{moved} instead of {expected}");
         }

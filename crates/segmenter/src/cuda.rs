@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 
-use crate::SegmenterError;
+use crate::{SegmenterError, native};
 
 /// libtorch's CUDA part, found as any library: beside the checkout's libtorch, or in `LD_LIBRARY_PATH`.
 const LIBRARY: &CStr = c"libtorch_cuda.so";
@@ -45,21 +45,10 @@ pub fn gpu_memory() -> Option<GpuMemory> {
     (status == 0).then(|| GpuMemory { used_bytes: total.saturating_sub(free) as u64, total_bytes: total as u64 })
 }
 
-/// The most that libtorch has held of the first CUDA device's memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GpuPeak {
-    /// In tensors.
-    pub allocated_bytes: u64,
-    /// Taken from the driver: tensors, and what is kept for the next ones.
-    pub reserved_bytes: u64,
-}
-
-/// Begins [`peak_gpu_memory`] anew, at what is held now.
-pub fn reset_peak_gpu_memory() {}
-
-/// What libtorch's own counters say; `None` where they cannot be asked.
-pub fn peak_gpu_memory() -> Option<GpuPeak> {
-    None
+/// The most bytes that libtorch's tensors on the first CUDA device took at once since this was last asked, by libtorch's own count; `None`
+/// where no model is on a CUDA device.
+pub fn take_peak_cuda_memory() -> Option<u64> {
+    tch::utils::has_cudart().then(native::take_peak_cuda_memory)?.ok()
 }
 
 /// Loads libtorch's CUDA part, which makes itself known to libtorch; or the dynamic linker's reason why not.

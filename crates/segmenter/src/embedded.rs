@@ -6,7 +6,7 @@ use tch::{Tensor, no_grad};
 
 use crate::{
     SegmentError,
-    sam::{Extent, Sam, normalise, preprocess},
+    sam::{EncoderPass, Extent, Kept, Sam, normalise, preprocess},
     stages::Stage,
 };
 
@@ -20,9 +20,9 @@ pub struct Embedded {
     pub(crate) embedding: Tensor,
     /// What SAM's own answers are made of: of `pixels`. [1, C, T, T]
     pub(crate) sam_embedding: Tensor,
-    /// The same with its graph, for the first step of the first fine-tuning; where it was asked for, and until then.
-    first_forward: Option<Tensor>,
-    /// The weights' version the graph belongs to.
+    /// The pass it came from, for the first step of the first fine-tuning; where it was asked for, and until then.
+    first_pass: Option<EncoderPass>,
+    /// The weights' version the pass belongs to.
     version: u64,
     /// What it took, until an answer has accounted for it.
     pub(crate) seconds: f64,
@@ -31,11 +31,11 @@ pub struct Embedded {
 impl Embedded {
     /// Restores the weights; one forward pass, or two where the pixels are normalised twice.
     pub(crate) fn new(sam: &mut Sam, image: &RgbImage, choices: &Choices) -> Result<Self, SegmentError> {
-        no_grad(|| Self::with_graph(sam, image, choices)).map(|embedded| Self { first_forward: None, ..embedded })
+        no_grad(|| Self::with_pass(sam, image, choices, Kept::Activations)).map(|embedded| Self { first_pass: None, ..embedded })
     }
 
-    /// The same, ready for a fine-tuning to go on from: holds what the gradients need, gigabytes for a large model.
-    pub(crate) fn with_graph(sam: &mut Sam, image: &RgbImage, choices: &Choices) -> Result<Self, SegmentError> {
+    /// The same, ready for a fine-tuning to go on from: holds what the gradients need, gigabytes for a large model whose activations are kept.
+    pub(crate) fn with_pass(sam: &mut Sam, image: &RgbImage, choices: &Choices, kept: Kept) -> Result<Self, SegmentError> {
         check_pixels(image)?;
         let (width, height) = image.dimensions();
         let started = Instant::now();
@@ -48,16 +48,16 @@ impl Embedded {
             Normalisation::Once => (once, None),
             Normalisation::Twice => (normalise(&once)?, Some(no_grad(|| sam.image_encoder.forward(&once))?)),
         };
-        let first_forward = sam.image_encoder.forward(&pixels)?;
+        let first_pass = EncoderPass::forward(&sam.image_encoder, &pixels, kept)?;
         sam.stages.ended(Stage::Encode);
-        let sam_embedding = first_forward.f_detach()?;
+        let sam_embedding = first_pass.embedding().f_detach()?;
         Ok(Self {
             extent,
             normalisation: choices.normalisation,
             pixels,
             embedding: once_embedding.unwrap_or_else(|| sam_embedding.shallow_clone()),
             sam_embedding,
-            first_forward: Some(first_forward),
+            first_pass: Some(first_pass),
             version: sam.encoder_parameters.version(),
             seconds: started.elapsed().as_secs_f64(),
         })
@@ -84,19 +84,18 @@ impl Embedded {
         Ok(())
     }
 
-    /// The embedding with its graph, under the restored weights: the first forward pass where it was kept and the weights are still
-    /// the same, else another one like it.
-    pub(crate) fn forward_with_graph(&mut self, sam: &mut Sam) -> Result<Tensor, SegmentError> {
-        if let Some(first_forward) = self.first_forward.take()
+    /// A pass under the restored weights: the first one where it was kept and the weights are still the same, else another one like it.
+    pub(crate) fn pass(&mut self, sam: &mut Sam, kept: Kept) -> Result<EncoderPass, SegmentError> {
+        if let Some(first_pass) = self.first_pass.take()
             && self.version == sam.encoder_parameters.version()
         {
-            return Ok(first_forward);
+            return Ok(first_pass);
         }
         sam.encoder_parameters.restore()?;
         sam.stages.ended(Stage::Restore);
-        let embedding = sam.image_encoder.forward(&self.pixels)?;
+        let pass = EncoderPass::forward(&sam.image_encoder, &self.pixels, kept)?;
         sam.stages.ended(Stage::Encode);
-        Ok(embedding)
+        Ok(pass)
     }
 }
 

@@ -13,12 +13,19 @@ pub enum SegmenterError {
         /// What the dynamic linker or libtorch said.
         reason: String,
     },
-    /// A name that stands for no device.
-    #[error("device {name:?} is unknown, expected cpu or cuda")]
-    UnknownDevice {
+    /// A name that stands for nothing.
+    #[error("{what} {name:?} is unknown, expected {expected}")]
+    UnknownName {
+        /// What it was to name.
+        what: &'static str,
         /// As given.
         name: String,
+        /// All names there are.
+        expected: String,
     },
+    /// A precision that the processor does not have.
+    #[error("precision tf32 is of GPUs: use fp32 on device cpu, or device cuda")]
+    NoTf32,
     /// The checkpoint's tensors are not those of a SAM.
     #[error("{checkpoint} is not a SAM checkpoint this program can run: {reason}")]
     Architecture {

@@ -4,14 +4,14 @@ use std::ops::ControlFlow;
 
 use image::GrayImage;
 use request::{Parameters, Upsampling};
-use tch::{TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 use crate::{
     SegmentError,
     adam::Adam,
     grid::{HALF, Part, SoftMask},
-    loss::{iou, loss, min_max},
-    sam::{Extent, Sam},
+    loss::{Normalised, iou, loss, overlap, ratio},
+    sam::{EncoderPass, Extent, Kept, Sam},
     stages::Stage,
     upsample::to_original_size,
 };
@@ -58,14 +58,17 @@ impl Finetuned {
 }
 
 /// Fine-tunes the image encoder, whose parameters must be the pre-trained ones, on the image [1, 3, S, S] towards `target`, which is
-/// J [1, 1, 4T, 4T]. `embedding` is the image's under the pre-trained parameters, with its graph: step 1's forward pass.
+/// J [1, 1, 4T, 4T]. `first_pass` is the image's under the pre-trained parameters: step 1's forward pass. What of the others is kept for
+/// their backward passes is `kept`.
 ///
 /// A step judges the prediction before its own update, so the last step needs none, and nothing after an IoU of exactly 1, which
-/// no later prediction can beat.
+/// no later prediction can beat. It waits for the device once, for the numbers that are reported.
+#[expect(clippy::too_many_arguments, reason = "the method's own inputs")]
 pub fn finetune(
     sam: &mut Sam,
     image: &Tensor,
-    embedding: Tensor,
+    first_pass: EncoderPass,
+    kept: Kept,
     target: &Tensor,
     extent: &Extent,
     parameters: &Parameters,
@@ -74,21 +77,24 @@ pub fn finetune(
     let &Parameters { steps, learning_rate, ref choices, .. } = parameters;
     let part = Part::that_counts(extent, target.size4()?.3, choices.padding);
     let target = part.of(target)?; // [1, 1, h, w]
-    let mut adam = Adam::new(sam.encoder_parameters.values_mut(), learning_rate)?;
+    let mut adam = Adam::new(sam.encoder_parameters.tensors(), learning_rate)?;
     let (mut losses, mut ious) = (Vec::new(), Vec::new());
     let mut best: Option<(u32, f64, SoftMask)> = None;
-    let mut embedding = embedding;
+    let mut pass = first_pass;
     sam.stages.ended(Stage::Prepare);
 
     for step in 1..=steps {
-        let logits = sam.decode(&embedding, sam.prompt_encoder.null())?; // M_o = S(I, null, null)
-        let Some(prediction) = min_max(&logits, part)? else {
-            return Err(SegmentError::Diverged { step, learning_rate });
-        };
+        let logits = sam.decode(pass.embedding(), sam.prompt_encoder.null())?; // M_o = S(I, null, null)
+        let Normalised { values: prediction, range } = Normalised::of(&logits, part)?;
         let own = part.of(&prediction)?; // [1, 1, h, w]
         let loss = loss(&own, &target, choices)?;
 
-        let (loss_value, iou) = (loss.f_double_value(&[])?, iou(&own, HALF, &target)?);
+        let [intersection, union] = overlap(&own, HALF, &target)?;
+        let [range, loss_value, intersection, union] = read([&range, &loss, &intersection, &union])?;
+        if !Normalised::is_sound(range) {
+            return Err(SegmentError::Diverged { step, learning_rate });
+        }
+        let iou = ratio(intersection, union);
         losses.push(loss_value);
         ious.push(iou);
         let prediction = SoftMask { values: prediction.f_detach()?, threshold: HALF };
@@ -105,11 +111,12 @@ pub fn finetune(
             break;
         }
 
-        let gradient = sam.encoder_parameters.gradient(&loss)?;
+        let gradients = pass.gradients(&loss, &sam.image_encoder, &sam.encoder_parameters)?;
         sam.stages.ended(Stage::Backward);
-        adam.step(sam.encoder_parameters.values_mut(), &gradient)?;
+        adam.step(sam.encoder_parameters.tensors_mut(), &gradients)?;
+        drop(gradients);
         sam.stages.ended(Stage::Optimise);
-        embedding = sam.image_encoder.forward(image)?;
+        pass = EncoderPass::forward(&sam.image_encoder, image, kept)?;
         sam.stages.ended(Stage::Encode);
     }
 
@@ -117,14 +124,22 @@ pub fn finetune(
     Ok(Finetuned { prediction, best_step, best_iou, losses, ious })
 }
 
+/// Numbers from their device, all with one wait.
+fn read<const N: usize>(numbers: [&Tensor; N]) -> Result<[f64; N], TchError> {
+    let numbers: Vec<Tensor> =
+        numbers.iter().map(|number| number.f_detach()?.f_to_kind(Kind::Double)).collect::<Result<_, _>>()?;
+    let read = Vec::<f64>::try_from(Tensor::f_stack(&numbers, 0)?)?;
+    Ok(read.try_into().expect("as many as were stacked"))
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use tch::{Device, Kind};
+    use tch::Device;
 
     use super::*;
-    use crate::Checkpoint;
+    use crate::{Checkpoint, loss::min_max};
 
     fn sam() -> Sam {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/tall.safetensors");
@@ -132,12 +147,12 @@ mod tests {
     }
 
     fn finetune_towards(target: impl Fn(&Tensor) -> Tensor, sam: &mut Sam, image: &Tensor) -> Result<Finetuned, SegmentError> {
-        let embedding = sam.image_encoder.forward(image).unwrap();
-        let untuned = sam.decode(&embedding, sam.prompt_encoder.null()).unwrap().detach();
+        let pass = EncoderPass::forward(&sam.image_encoder, image, Kept::Activations).unwrap();
+        let untuned = sam.decode(pass.embedding(), sam.prompt_encoder.null()).unwrap().detach();
         let parameters = Parameters { steps: 5, ..Parameters::default() };
         let size = sam.architecture.image_size;
         let extent = Extent::new(size as u32, size as u32, size);
-        finetune(sam, image, embedding, &target(&untuned), &extent, &parameters, &mut |_| ControlFlow::Continue(()))
+        finetune(sam, image, pass, Kept::Activations, &target(&untuned), &extent, &parameters, &mut |_| ControlFlow::Continue(()))
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 mod adam;
 mod checkpoint;
+mod compute;
 mod confidence;
 mod cuda;
 mod embedded;
@@ -17,6 +18,8 @@ mod errors;
 mod finetune;
 mod grid;
 mod loss;
+mod memory;
+mod native;
 mod region;
 pub mod sam;
 mod sam_answers;
@@ -29,12 +32,14 @@ mod upsample;
 mod warnings;
 
 pub use checkpoint::{Checkpoint, CheckpointError, sha256};
-pub use cuda::{GpuMemory, GpuPeak, gpu_memory, peak_gpu_memory, reset_peak_gpu_memory};
+pub use compute::{Activations, Compute, Device, Precision};
+pub use cuda::{GpuMemory, gpu_memory, take_peak_cuda_memory};
 pub use embedded::Embedded;
 pub use errors::{SegmentError, SegmenterError};
 pub use finetune::Step;
+pub use sam::Kept;
 pub use segmentation::{Seconds, Segmentation};
-pub use segmenter::{Device, Segmenter, set_threads, threads};
+pub use segmenter::{Segmenter, set_threads, threads};
 pub use stages::Stage;
 
 /// This crate's version, for receipts.

@@ -5,14 +5,33 @@ use tch::{Kind, Reduction, TchError, Tensor, no_grad};
 
 use crate::grid::{HALF, Part};
 
-/// To [0, 1] by the minimum and maximum of the part that counts, through which gradients flow. `None` for a map that is constant or not
-/// finite there.
+/// A map, min-max normalised.
+pub struct Normalised {
+    /// In [0, 1] within the part that counts; gradients flow through the minimum and the maximum.
+    pub values: Tensor,
+    /// The maximum less the minimum: for a map that is constant or not finite there is nothing to say where it is not positive or not finite.
+    pub range: Tensor,
+}
+
+impl Normalised {
+    /// To [0, 1] by the minimum and maximum of the part that counts.
+    pub fn of(map: &Tensor, part: Part) -> Result<Self, TchError> {
+        let own = part.of(map)?;
+        let min = own.f_min()?;
+        let range = own.f_max()?.f_sub(&min)?;
+        Ok(Self { values: map.f_sub(&min)?.f_div(&range)?, range })
+    }
+
+    /// Whether a map of this range has a prediction.
+    pub fn is_sound(range: f64) -> bool {
+        range > 0.0 && range.is_finite()
+    }
+}
+
+/// The same at once. `None` for a map that is constant or not finite in the part that counts.
 pub fn min_max(map: &Tensor, part: Part) -> Result<Option<Tensor>, TchError> {
-    let own = part.of(map)?;
-    let (min, max) = (own.f_min()?, own.f_max()?);
-    let range = max.f_sub(&min)?;
-    let width = range.f_double_value(&[])?;
-    if width > 0.0 && width.is_finite() { Ok(Some(map.f_sub(&min)?.f_div(&range)?)) } else { Ok(None) }
+    let Normalised { values, range } = Normalised::of(map, part)?;
+    Ok(Normalised::is_sound(range.f_double_value(&[])?).then_some(values))
 }
 
 /// Mean binary cross-entropy plus soft Dice, of a prediction and a target in [0, 1].
@@ -26,7 +45,8 @@ pub fn loss(prediction: &Tensor, target: &Tensor, choices: &Choices) -> Result<T
         Extremes::Constant => without_extremes(prediction)?,
         Extremes::Autograd => prediction.shallow_clone(),
     };
-    let cross_entropy = moving.f_binary_cross_entropy::<Tensor>(target, None, Reduction::Mean)?;
+    // A map without a prediction has NaN here. libtorch's cross-entropy would stop the program on it, and with it a GPU.
+    let cross_entropy = moving.f_nan_to_num(0.0, 1.0, 0.0)?.f_binary_cross_entropy::<Tensor>(target, None, Reduction::Mean)?;
 
     let sum = |map: &Tensor| map.f_sum(None::<Kind>);
     let intersection = sum(&prediction.f_mul(target)?)?.f_mul_scalar(2.0)?.f_add_scalar(choices.dice_smoothing)?;
@@ -43,13 +63,22 @@ fn without_extremes(prediction: &Tensor) -> Result<Tensor, TchError> {
 
 /// Intersection over union of a map above its threshold with a target of 0 and 1; a ratio of two counts, so 1 means equal.
 pub fn iou(map: &Tensor, threshold: f64, target: &Tensor) -> Result<f64, TchError> {
+    let [intersection, union] = overlap(map, threshold, target)?.map(|count| count.f_double_value(&[]));
+    Ok(ratio(intersection?, union?))
+}
+
+/// How many cells are foreground in both, and in either, as tensors on their device.
+pub fn overlap(map: &Tensor, threshold: f64, target: &Tensor) -> Result<[Tensor; 2], TchError> {
     no_grad(|| {
         let (prediction, target) = (map.f_gt(threshold)?, target.f_gt(HALF)?);
-        let count = |map: Tensor| map.f_sum(Kind::Int64)?.f_int64_value(&[]);
-        let intersection = count(prediction.f_logical_and(&target)?)?;
-        let union = count(prediction.f_logical_or(&target)?)?;
-        Ok(if union == 0 { 1.0 } else { intersection as f64 / union as f64 })
+        let count = |map: Tensor| map.f_sum(Kind::Int64);
+        Ok([count(prediction.f_logical_and(&target)?)?, count(prediction.f_logical_or(&target)?)?])
     })
+}
+
+/// The IoU of such counts.
+pub fn ratio(intersection: f64, union: f64) -> f64 {
+    if union == 0.0 { 1.0 } else { intersection / union }
 }
 
 #[cfg(test)]

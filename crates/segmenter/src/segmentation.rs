@@ -1,5 +1,7 @@
 use image::GrayImage;
 
+use crate::sam::Kept;
+
 /// A segmented image.
 #[derive(Debug, Clone)]
 pub struct Segmentation {
@@ -29,6 +31,8 @@ pub struct Segmentation {
     pub seconds: Seconds,
     /// What the user should know about this result.
     pub warnings: Vec<String>,
+    /// What of a forward pass was kept for the backward pass; the masks are the same.
+    pub kept: Kept,
 }
 
 /// Wall-clock times of one answer, in seconds.

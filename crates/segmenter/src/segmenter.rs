@@ -1,6 +1,5 @@
 use std::{
     ops::ControlFlow,
-    str::FromStr,
     time::{Duration, Instant},
 };
 
@@ -9,13 +8,15 @@ use request::{Choices, Method, Parameters, Points};
 use tch::{Kind, TchError, Tensor};
 
 use crate::{
-    Checkpoint, Embedded, Seconds, SegmentError, Segmentation, SegmenterError, Step,
+    Checkpoint, Compute, Device, Embedded, Precision, Seconds, SegmentError, Segmentation, SegmenterError, Step,
     confidence::Verdict,
     cuda::first_cuda_device,
     embedded::check_pixels,
     finetune::{Finetuned, finetune},
     grid::{HALF, Part, SoftMask},
-    sam::{Architecture, Sam},
+    memory::kept,
+    native::allow_tf32,
+    sam::{Architecture, Kept, Sam},
     sam_answers::{sam_mask, sam_points, untuned},
     similarity::{InitialMask, initial_mask},
     stages::Stage,
@@ -23,37 +24,6 @@ use crate::{
     upsample::{Upsampled, to_image, to_original_size},
     warnings::{NO_INITIAL_MASK, Unusable},
 };
-
-/// Where the model runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Device {
-    /// The processor, in fp32.
-    #[default]
-    Cpu,
-    /// The first CUDA device.
-    Cuda,
-}
-
-impl FromStr for Device {
-    type Err = SegmenterError;
-
-    fn from_str(name: &str) -> Result<Self, SegmenterError> {
-        match name {
-            "cpu" => Ok(Self::Cpu),
-            "cuda" => Ok(Self::Cuda),
-            other => Err(SegmenterError::UnknownDevice { name: other.into() }),
-        }
-    }
-}
-
-impl std::fmt::Display for Device {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(match self {
-            Self::Cpu => "cpu",
-            Self::Cuda => "cuda",
-        })
-    }
-}
 
 /// How many threads libtorch may use, for the whole process.
 pub fn set_threads(threads: usize) {
@@ -69,16 +39,36 @@ pub fn threads() -> usize {
 pub struct Segmenter {
     sam: Sam,
     checkpoint_sha256: String,
+    kept: Kept,
+    /// Of the products of the encoder's blocks.
+    kind: Kind,
 }
 
 impl Segmenter {
-    /// Checks the checkpoint's tensors against SAM's architecture and builds the model of them.
-    pub fn new(checkpoint: &Checkpoint, device: Device) -> Result<Self, SegmenterError> {
-        let device = match device {
-            Device::Cpu => tch::Device::Cpu,
-            Device::Cuda => first_cuda_device()?,
+    /// Checks the checkpoint's tensors against SAM's architecture and builds the model of them. With a device alone it computes in fp32.
+    pub fn new(checkpoint: &Checkpoint, compute: impl Into<Compute>) -> Result<Self, SegmenterError> {
+        let compute = compute.into();
+        let failed = |error: TchError| SegmenterError::Torch {
+            checkpoint: checkpoint.path().display().to_string(),
+            reason: error.to_string(),
         };
-        Ok(Self { sam: Sam::new(checkpoint, device)?, checkpoint_sha256: checkpoint.sha256().into() })
+        let device = match compute.device {
+            Device::Cpu if compute.precision == Precision::Tf32 => return Err(SegmenterError::NoTf32),
+            Device::Cpu => tch::Device::Cpu,
+            Device::Cuda => {
+                let device = first_cuda_device()?;
+                allow_tf32(compute.precision == Precision::Tf32).map_err(failed)?;
+                device
+            }
+        };
+        let sam = Sam::with_precision(checkpoint, device, compute.precision.kind())?;
+        let kept = kept(compute, &sam.architecture, sam.encoder_parameters.count());
+        Ok(Self { sam, checkpoint_sha256: checkpoint.sha256().into(), kept, kind: compute.precision.kind() })
+    }
+
+    /// What of a forward pass is kept, which [`crate::Activations::Auto`] decides by the memory that was free.
+    pub fn kept(&self) -> Kept {
+        self.kept
     }
 
     /// SHA-256 of the checkpoint's file, in lower-case hexadecimal.
@@ -99,7 +89,7 @@ impl Segmenter {
     /// Floating-point operations a second of a product of two large square matrices on the model's device, in the model's precision: what
     /// a step's own rate is to be compared with. The fastest of as many products as go into half a second.
     pub fn matrix_product_rate(&self) -> Result<f64, SegmentError> {
-        matrix_product_rate(self.sam.device()).map_err(Into::into)
+        matrix_product_rate(self.sam.device(), self.kind).map_err(Into::into)
     }
 
     /// Restores the weights, preprocesses (once, or with [`request::Normalisation::Twice`] also a second time), one encoder forward
@@ -152,8 +142,8 @@ impl Segmenter {
         let part = Part::that_counts(&extent, target.size4()?.3, parameters.choices.padding);
         let mut clustered = None;
         let found = if method == Method::Finetuned && unusable.is_none() {
-            let first_forward = embedded.forward_with_graph(&mut self.sam)?;
-            finetune(&mut self.sam, &embedded.pixels, first_forward, target, &extent, &parameters, progress)?
+            let first_pass = embedded.pass(&mut self.sam, self.kept)?;
+            finetune(&mut self.sam, &embedded.pixels, first_pass, self.kept, target, &extent, &parameters, progress)?
         } else {
             let (sam, embedding) = (&self.sam, &embedded.sam_embedding);
             let prediction = match method {
@@ -195,6 +185,7 @@ impl Segmenter {
             confidence,
             seconds,
             warnings,
+            kept: self.kept,
         })
     }
 
@@ -212,16 +203,16 @@ impl Segmenter {
         for points in objects {
             points.check_inside(image.width(), image.height())?;
         }
-        let mut embedded = Embedded::with_graph(&mut self.sam, image, &parameters.choices)?;
+        let mut embedded = Embedded::with_pass(&mut self.sam, image, &parameters.choices, self.kept)?;
         let answer = |points| self.answer(&mut embedded, image, points, Method::Finetuned, &parameters, progress);
         objects.iter().map(answer).collect()
     }
 }
 
-fn matrix_product_rate(device: tch::Device) -> Result<f64, TchError> {
+fn matrix_product_rate(device: tch::Device, kind: Kind) -> Result<f64, TchError> {
     // Large enough for a GPU to be busy; on a processor, where it does not matter beyond a thousand, quick.
     let side: i64 = if device.is_cuda() { 8_192 } else { 2_048 };
-    let [a, b] = [(); 2].map(|()| Tensor::f_rand([side, side], (Kind::Float, device)));
+    let [a, b] = [(); 2].map(|()| Tensor::f_rand([side, side], (kind, device)));
     let (a, b) = (a?, b?);
     let started = Instant::now();
     let mut fastest = f64::INFINITY;
@@ -285,12 +276,5 @@ mod tests {
     fn a_segmenter_can_be_handed_to_the_thread_that_owns_it() {
         fn assert_send<T: Send>() {}
         assert_send::<Segmenter>();
-    }
-
-    #[test]
-    fn knows_its_devices_by_name() {
-        assert_eq!("cpu".parse::<Device>().unwrap(), Device::Cpu);
-        assert_eq!("cuda".parse::<Device>().unwrap().to_string(), "cuda");
-        assert!("gpu".parse::<Device>().unwrap_err().to_string().contains("expected cpu or cuda"));
     }
 }

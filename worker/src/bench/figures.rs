@@ -1,7 +1,7 @@
 //! From times by stage to what a step and an image cost.
 
 use request::{Parameters, Points};
-use segmenter::{GpuPeak, Stage};
+use segmenter::{Kept, Stage};
 use serde::Serialize;
 
 use super::clock::{ResidentMemory, Time};
@@ -185,23 +185,39 @@ pub struct Memory {
     pub peak_rss_bytes: u64,
     /// Linux did not let the peak be begun anew.
     pub peak_includes_loading: bool,
+    /// What of a forward pass there was for the backward pass: `activations`, all of them, or each block's `inputs`.
+    #[serde(serialize_with = "kept_name")]
+    pub kept: Kept,
     /// On a GPU, by libtorch's own counters, from the first image on.
     pub cuda: Option<CudaMemory>,
 }
 
 impl Memory {
     /// Of readings before the first image and after the last.
-    pub fn new(loaded: ResidentMemory, ended: ResidentMemory, peak_includes_loading: bool, cuda: Option<GpuPeak>) -> Self {
-        let cuda = cuda.map(|GpuPeak { allocated_bytes, reserved_bytes }| CudaMemory { allocated_bytes, reserved_bytes });
-        Self { loaded_rss_bytes: loaded.now_bytes, peak_rss_bytes: ended.peak_bytes, peak_includes_loading, cuda }
+    pub fn new(
+        loaded: ResidentMemory,
+        ended: ResidentMemory,
+        peak_includes_loading: bool,
+        kept: Kept,
+        cuda: Option<u64>,
+    ) -> Self {
+        let cuda = cuda.map(|allocated_bytes| CudaMemory { allocated_bytes });
+        Self { loaded_rss_bytes: loaded.now_bytes, peak_rss_bytes: ended.peak_bytes, peak_includes_loading, kept, cuda }
     }
 }
 
-/// The most that libtorch held of the GPU's memory.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn kept_name<S: serde::Serializer>(kept: &Kept, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(match kept {
+        Kept::Activations => "activations",
+        Kept::Inputs => "inputs",
+    })
+}
+
+/// The most of the GPU's memory that libtorch's tensors took.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct CudaMemory {
     pub allocated_bytes: u64,
-    pub reserved_bytes: u64,
 }
 
 /// An image of [`STEPS_OF_AN_IMAGE`] steps an object, made of the means of a step and of what is beside the steps.

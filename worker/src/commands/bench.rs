@@ -11,7 +11,7 @@ use anyhow::{Context, anyhow};
 use image::{ImageFormat, RgbImage};
 use images::ImageLimits;
 use request::{Object, Parameters, Points, View};
-use segmenter::{Checkpoint, Device, Segmentation, Segmenter, peak_gpu_memory, reset_peak_gpu_memory, set_threads, threads};
+use segmenter::{Checkpoint, Device, Segmentation, Segmenter, set_threads, take_peak_cuda_memory, threads};
 
 use crate::{
     artifacts,
@@ -50,7 +50,8 @@ pub fn bench(arguments: &BenchArgs) -> Result<(), Failure> {
     let stages = Stages::of(&mut segmenter);
     let loaded = ResidentMemory::read()?;
     let peak_includes_loading = ResidentMemory::reset_peak().is_err();
-    reset_peak_gpu_memory();
+    // Taking the peak begins it anew.
+    take_peak_cuda_memory();
     let mut job = Job {
         segmenter: &mut segmenter,
         device: arguments.compute.device,
@@ -60,7 +61,7 @@ pub fn bench(arguments: &BenchArgs) -> Result<(), Failure> {
         parameters: &parameters,
     };
     let images: Vec<ImageRun> = (0..arguments.images).map(|_| job.run()).collect::<Result<_, Failure>>()?;
-    let memory = Memory::new(loaded, ResidentMemory::read()?, peak_includes_loading, peak_gpu_memory());
+    let memory = Memory::new(loaded, ResidentMemory::read()?, peak_includes_loading, segmenter.kept(), take_peak_cuda_memory());
     let rate_after = rate(&segmenter)?;
 
     let step = StepFigures::new(&images, arguments.warm_up).ok_or_else(|| too_few_steps(&images))?;

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use tch::{TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
 
-use super::Result;
+use super::{KIND, Result};
+use crate::native::{self, Prologue};
 
 /// Tensors by their name in the checkpoint.
 pub type Tensors = BTreeMap<String, Tensor>;
@@ -36,8 +37,8 @@ impl<'a> Weights<'a> {
 
 /// x W^T + b over the last dimension.
 pub struct Linear {
-    weight: Tensor,
-    bias: Tensor,
+    pub weight: Tensor,
+    pub bias: Tensor,
 }
 
 impl Linear {
@@ -47,15 +48,25 @@ impl Linear {
 
     /// [..., in] -> [..., out]
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        x.f_linear(&self.weight, Some(&self.bias))
+        self.forward_after(Prologue::None, x, KIND)
+    }
+
+    /// The same after something cheap, in a precision of one's own. [..., in] -> [..., out]
+    pub fn forward_after(&self, prologue: Prologue, x: &Tensor, precision: Kind) -> Result<Tensor> {
+        native::linear(x, &self.weight, Some(&self.bias), prologue, precision)
+    }
+
+    /// The same without b.
+    pub fn product_after(&self, prologue: Prologue, x: &Tensor, precision: Kind) -> Result<Tensor> {
+        native::linear(x, &self.weight, None, prologue, precision)
     }
 }
 
 /// Normalises the last dimension.
 pub struct LayerNorm {
-    weight: Tensor,
-    bias: Tensor,
-    epsilon: f64,
+    pub weight: Tensor,
+    pub bias: Tensor,
+    pub epsilon: f64,
 }
 
 impl LayerNorm {

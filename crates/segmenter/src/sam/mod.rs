@@ -10,6 +10,7 @@
 )]
 
 mod architecture;
+mod encoder_pass;
 mod expected;
 mod flops;
 mod image_encoder;
@@ -24,6 +25,7 @@ mod transformer;
 use tch::{Device, Kind, TchError, Tensor};
 
 pub use architecture::{Architecture, ArchitectureError};
+pub use encoder_pass::{EncoderPass, Kept};
 pub use image_encoder::ImageEncoder;
 pub use mask_decoder::{MaskDecoder, Masks};
 pub use official::OfficialSize;
@@ -31,7 +33,7 @@ pub use parameters::EncoderParameters;
 pub use preprocess::{Extent, normalise, preprocess};
 pub use prompt_encoder::{PointPrompt, PromptEncoder, Prompts};
 
-pub(crate) use layers::Tensors;
+pub(crate) use layers::{LayerNorm, Tensors};
 
 use crate::{Checkpoint, SegmenterError, stages::Stages};
 
@@ -54,16 +56,21 @@ pub struct Sam {
 }
 
 impl Sam {
-    /// Reads the sizes from the checkpoint, refuses what does not fit, and copies the tensors to the device.
+    /// Reads the sizes from the checkpoint, refuses what does not fit, and copies the tensors to the device. All numbers are fp32.
     pub fn new(checkpoint: &Checkpoint, device: Device) -> std::result::Result<Self, SegmenterError> {
+        Self::with_precision(checkpoint, device, KIND)
+    }
+
+    /// The same, with the matrix products of the encoder's blocks in the given precision: what is stored is fp32 nevertheless.
+    pub fn with_precision(checkpoint: &Checkpoint, device: Device, precision: Kind) -> std::result::Result<Self, SegmenterError> {
         let file = checkpoint.path().display().to_string();
         let architecture = Architecture::read(checkpoint.tensors())
             .map_err(|error| SegmenterError::Architecture { checkpoint: file.clone(), reason: error.to_string() })?;
-        Self::build(checkpoint, architecture, device)
+        Self::build(checkpoint, architecture, device, precision)
             .map_err(|error| SegmenterError::Torch { checkpoint: file, reason: error.to_string() })
     }
 
-    fn build(checkpoint: &Checkpoint, architecture: Architecture, device: Device) -> Result<Self> {
+    fn build(checkpoint: &Checkpoint, architecture: Architecture, device: Device, precision: Kind) -> Result<Self> {
         let encoder_parameters = EncoderParameters::new(checkpoint.tensors(), device)?;
         let mut frozen = Tensors::new();
         for (name, tensor) in checkpoint.tensors() {
@@ -72,7 +79,7 @@ impl Sam {
             }
         }
         let frozen = layers::Weights::new(&frozen);
-        let image_encoder = ImageEncoder::new(&encoder_parameters.weights().child("image_encoder"), &architecture)?;
+        let image_encoder = ImageEncoder::new(&encoder_parameters.weights().child("image_encoder"), &architecture, precision)?;
         let prompt_encoder = PromptEncoder::new(&frozen.child("prompt_encoder"), &architecture)?;
         let mask_decoder = MaskDecoder::new(&frozen.child("mask_decoder"), &architecture)?;
         Ok(Self { architecture, image_encoder, encoder_parameters, prompt_encoder, mask_decoder, stages: Stages::new(device) })

@@ -5,52 +5,66 @@ use super::{
     layers::{Tensors, Weights},
 };
 
-/// The image encoder's parameters in one buffer, of which each named parameter is a view.
-///
-/// One buffer makes the optimiser a handful of operations, and the return to the pre-trained weights a single copy.
+/// The image encoder's parameters, each a leaf that gradients are taken for, beside what the checkpoint has for them.
 pub struct EncoderParameters {
-    /// As the checkpoint has them; on the CPU, for a GPU's memory is dearer than one copy per image. [P]
-    pretrained: Tensor,
-    /// What the encoder reads. [P]
-    values: Tensor,
-    /// Grows whenever `values` may have changed.
+    /// By the checkpoint's names.
+    named: Tensors,
+    names: Vec<String>,
+    /// What the encoder reads and the optimiser moves, in the names' order.
+    tensors: Vec<Tensor>,
+    /// As the checkpoint has them, on the encoder's device: the way back is then a copy within its memory. On the CPU these are the
+    /// checkpoint's own tensors.
+    pretrained: Vec<Tensor>,
+    /// Grows whenever the parameters may have changed.
     version: u64,
-    /// Views into `values` by the checkpoint's names, each a leaf that gradients are taken for.
-    views: Tensors,
 }
 
 impl EncoderParameters {
-    pub(super) fn new(tensors: &Tensors, device: Device) -> Result<Self> {
-        let named: Vec<(&String, &Tensor)> = tensors.iter().filter(|(name, _)| name.starts_with("image_encoder.")).collect();
-        let flat: Vec<Tensor> = named.iter().map(|(_, tensor)| tensor.f_flatten(0, -1)).collect::<Result<_>>()?;
-        let pretrained = Tensor::f_cat(&flat, 0)?;
-        let mut values = Tensor::f_empty(pretrained.size(), (KIND, device))?;
-        values.f_copy_(&pretrained)?;
-        let mut views = Tensors::new();
-        let mut start = 0;
-        for (name, tensor) in named {
-            let length = tensor.numel() as i64;
-            let view = values.f_narrow(0, start, length)?.f_view(tensor.size().as_slice())?.f_detach()?;
-            views.insert(name.clone(), view.f_set_requires_grad(true)?);
-            start += length;
+    pub(super) fn new(checkpoint: &Tensors, device: Device) -> Result<Self> {
+        let mut found =
+            Self { named: Tensors::new(), names: Vec::new(), tensors: Vec::new(), pretrained: Vec::new(), version: 0 };
+        for (name, tensor) in checkpoint.iter().filter(|(name, _)| name.starts_with("image_encoder.")) {
+            let pretrained = tensor.f_to_device(device)?.f_to_kind(KIND)?.f_contiguous()?;
+            let mut leaf = pretrained.f_zeros_like()?;
+            leaf.f_copy_(&pretrained)?;
+            let leaf = leaf.f_set_requires_grad(true)?;
+            found.named.insert(name.clone(), leaf.shallow_clone());
+            found.names.push(name.clone());
+            found.tensors.push(leaf);
+            found.pretrained.push(pretrained);
         }
-        Ok(Self { pretrained, values, version: 0, views })
+        Ok(found)
     }
 
     pub(super) fn weights(&self) -> Weights<'_> {
-        Weights::new(&self.views)
+        Weights::new(&self.named)
     }
 
     /// Puts the checkpoint's weights back, bit for bit.
     pub fn restore(&mut self) -> Result<()> {
         self.version += 1;
-        no_grad(|| self.values.f_copy_(&self.pretrained))
+        no_grad(|| self.tensors.iter_mut().zip(&self.pretrained).try_for_each(|(tensor, pretrained)| tensor.f_copy_(pretrained)))
     }
 
-    /// All parameters as one vector, which the optimiser changes in place. `[P]`
-    pub fn values_mut(&mut self) -> &mut Tensor {
+    /// Every parameter, each of the checkpoint's shape.
+    pub fn tensors(&self) -> &[Tensor] {
+        &self.tensors
+    }
+
+    /// The same, for the optimiser, which changes them in place.
+    pub fn tensors_mut(&mut self) -> &mut [Tensor] {
         self.version += 1;
-        &mut self.values
+        &mut self.tensors
+    }
+
+    /// How many numbers they are.
+    pub fn count(&self) -> u64 {
+        self.tensors.iter().map(|tensor| tensor.numel() as u64).sum()
+    }
+
+    /// The name of the parameter at this place.
+    pub(super) fn name(&self, place: usize) -> &str {
+        &self.names[place]
     }
 
     /// The same number as before means the same values: a forward pass's graph is of use only as long.
@@ -58,15 +72,7 @@ impl EncoderParameters {
         self.version
     }
 
-    /// The gradient of a scalar with respect to all parameters, in the order of the values. `[P]`
-    pub fn gradient(&self, loss: &Tensor) -> Result<Tensor> {
-        let views: Vec<&Tensor> = self.views.values().collect();
-        let gradients = Tensor::f_run_backward(&[loss], &views, false, false)?;
-        let flat: Vec<Tensor> = gradients.iter().map(|gradient| gradient.f_flatten(0, -1)).collect::<Result<_>>()?;
-        Tensor::f_cat(&flat, 0)
-    }
-
     pub(super) fn device(&self) -> Device {
-        self.values.device()
+        self.tensors[0].device()
     }
 }
