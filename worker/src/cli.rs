@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use clap::{Args, Parser, Subcommand};
 use ledger::Lease;
 use request::{MAX_OBJECTS, Object, Parameters, PointsError, Recipe, S3Uri, View, Window};
-use segmenter::Device;
+use segmenter::{Activations, Compute, Device, Precision};
 use telemetry::LogFormat;
 
 pub use self::{
@@ -61,10 +61,25 @@ pub struct ModelArgs {
 pub struct ComputeArgs {
     /// cpu, or cuda: an error where there is no CUDA.
     #[arg(long, env = "DOTMASK_DEVICE", default_value_t = Device::Cpu)]
-    pub device: Device,
+    device: Device,
+    /// What the encoder's products are rounded to: fp32, tf32 (cuda alone) or bf16.
+    #[arg(long, env = "DOTMASK_PRECISION", default_value_t = Precision::Fp32)]
+    precision: Precision,
+    /// What of a forward pass is kept for the backward pass: keep, recompute (a third slower, far less memory, the same masks), or auto, by
+    /// the memory that is free.
+    #[arg(long, env = "DOTMASK_ACTIVATIONS", default_value_t = Activations::Auto)]
+    activations: Activations,
     /// Threads of libtorch; as many as cores if not given.
     #[arg(long, env = "DOTMASK_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_024))]
     pub threads: Option<u16>,
+}
+
+impl ComputeArgs {
+    /// Where and how.
+    pub fn compute(&self) -> Compute {
+        let &Self { device, precision, activations, .. } = self;
+        Compute { device, precision, activations }
+    }
 }
 
 /// The checkpoint of a worker of a pool.

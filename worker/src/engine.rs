@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use evaluation::Row;
 use image::{GrayImage, RgbImage};
 use request::{Parameters, Points};
-use segmenter::{Checkpoint, Device, SegmentError, Segmentation, Segmenter, Step};
+use segmenter::{Checkpoint, Compute, SegmentError, Segmentation, Segmenter, Step};
 
 use crate::evaluate::score::{Scored, score_image};
 
@@ -15,7 +15,7 @@ pub use crate::evaluate::score::{Plan, Question};
 /// and a fresh one is built.
 pub trait Engine: Sized + 'static {
     /// Builds it.
-    fn build(checkpoint: &Checkpoint, device: Device) -> anyhow::Result<Self>;
+    fn build(checkpoint: &Checkpoint, compute: Compute) -> anyhow::Result<Self>;
 
     /// One mask an object, each as if it were alone and whatever was segmented before. `on_step` is called in each step; breaking ends
     /// with [`SegmentError::Stopped`].
@@ -40,8 +40,8 @@ pub trait Engine: Sized + 'static {
 }
 
 impl Engine for Segmenter {
-    fn build(checkpoint: &Checkpoint, device: Device) -> anyhow::Result<Self> {
-        Ok(Self::new(checkpoint, device)?)
+    fn build(checkpoint: &Checkpoint, compute: Compute) -> anyhow::Result<Self> {
+        Ok(Self::new(checkpoint, compute)?)
     }
 
     fn segment(

@@ -7,7 +7,7 @@ use std::{
 
 use ledger::{ClaimedJob, ErrorClass, Finalised, JobFailure, JobState, Lease, Ledger, LedgerError};
 use objects::Objects;
-use segmenter::Device;
+use segmenter::Compute;
 use telemetry::{Health, Outage};
 use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
@@ -55,8 +55,8 @@ pub struct Worker {
     pub masks: MasksRoot,
     /// SHA-256 of the checkpoint's file.
     pub checkpoint_sha256: String,
-    /// Where the model runs.
-    pub device: Device,
+    /// Where and how the model runs.
+    pub compute: Compute,
     /// How leases are kept.
     pub timing: Timing,
     /// Whether this worker can work, for /readyz.

@@ -14,7 +14,7 @@ use anyhow::anyhow;
 use evaluation::Row;
 use image::{GrayImage, RgbImage};
 use request::{Evaluation, EvaluationDots, Parameters, Points};
-use segmenter::{Checkpoint, Device, SegmentError, Segmentation};
+use segmenter::{Checkpoint, Compute, Device, SegmentError, Segmentation};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -94,21 +94,21 @@ impl Model {
     /// Starts the thread and waits until the model stands on its device.
     pub async fn start<E: Engine>(
         checkpoint: Checkpoint,
-        device: Device,
+        compute: Compute,
         metrics: Metrics,
     ) -> anyhow::Result<(Self, ModelThread)> {
         // One image may wait in the channel; who sends another waits with its own task.
         let (commands, mut inbox) = mpsc::channel(1);
         let (report_built, built) = oneshot::channel();
         let thread = thread::Builder::new().name("model".into()).spawn(move || {
-            let mut engine: E = match build(&checkpoint, device) {
+            let mut engine: E = match build(&checkpoint, compute) {
                 Ok(engine) => engine,
                 // Nobody listens where the process is already stopping.
                 Err(error) => return drop(report_built.send(Err(error))),
             };
             drop(report_built.send(Ok(())));
-            while serve(engine, device, &mut inbox, &metrics) == Served::Broken {
-                engine = match build(&checkpoint, device) {
+            while serve(engine, compute.device, &mut inbox, &metrics) == Served::Broken {
+                engine = match build(&checkpoint, compute) {
                     Ok(engine) => engine,
                     Err(error) => {
                         return tracing::error!(error = format!("{error:#}"), "the model failed and cannot be built anew");
@@ -159,8 +159,8 @@ enum Served {
     Broken,
 }
 
-fn build<E: Engine>(checkpoint: &Checkpoint, device: Device) -> anyhow::Result<E> {
-    let built = catch_unwind(|| E::build(checkpoint, device));
+fn build<E: Engine>(checkpoint: &Checkpoint, compute: Compute) -> anyhow::Result<E> {
+    let built = catch_unwind(|| E::build(checkpoint, compute));
     built.map_err(|panic| anyhow!("libtorch failed: {}", panic_message(panic.as_ref())))?
 }
 

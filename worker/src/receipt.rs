@@ -21,8 +21,12 @@ pub struct Receipt {
     pub view: View,
     /// SHA-256 of the checkpoint's file.
     pub checkpoint_sha256: String,
-    /// `cpu` or `cuda`.
+    /// `cpu` or `cuda`, and the precision where it is not fp32: `cuda bf16`.
     pub device: String,
+    /// Whether activations were `kept` for the backward pass, or `recomputed` to save memory, which changes no mask; absent where no mask was
+    /// computed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activations: Option<&'static str>,
     /// Steps, learning rate, recipe and choices.
     pub parameters: Parameters,
     /// What was segmented; absent for an evaluation.

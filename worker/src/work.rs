@@ -135,6 +135,7 @@ impl Worker {
         let masks = masks.collect();
         let seconds = StageSeconds { fetch, decode, queue: Some(queue_seconds), ..StageSeconds::of_model(&segmentations) };
         let mut receipt = self.receipt(job, facts, seconds);
+        receipt.activations = segmentations.first().map(|made| made.kept.label());
         receipt.objects = objects.iter().zip(&segmentations).map(|(object, made)| SegmentedObject::new(object, made)).collect();
         let encoding = off_runtime("encode", move || artifacts::encode(&image, &segmentations, &mut receipt));
         let (files, encode) = timed(encoding).await;
@@ -262,8 +263,9 @@ impl Worker {
             image,
             view: job.request.view,
             checkpoint_sha256: self.checkpoint_sha256.clone(),
-            device: self.device.to_string(),
+            device: self.compute.to_string(),
             parameters: job.request.parameters.clone(),
+            activations: None,
             objects: Vec::new(),
             evaluation: None,
             reused_from: None,

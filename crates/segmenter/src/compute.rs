@@ -58,6 +58,16 @@ impl From<Device> for Compute {
     }
 }
 
+impl std::fmt::Display for Compute {
+    /// What decides the numbers: the device, and the precision where it is another than fp32.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.precision {
+            Precision::Fp32 => self.device.fmt(formatter),
+            precision => write!(formatter, "{} {precision}", self.device),
+        }
+    }
+}
+
 impl Precision {
     /// What the blocks' products are computed in.
     pub(crate) fn kind(self) -> Kind {
@@ -113,6 +123,8 @@ mod tests {
         assert_eq!("cuda".parse::<Device>().unwrap().to_string(), "cuda");
         assert_eq!("bf16".parse::<Precision>().unwrap().to_string(), "bf16");
         assert_eq!("recompute".parse::<Activations>().unwrap(), Activations::Recompute);
+        assert_eq!(Compute::from(Device::Cuda).to_string(), "cuda");
+        assert_eq!(Compute { precision: Precision::Tf32, ..Device::Cuda.into() }.to_string(), "cuda tf32");
         assert!("gpu".parse::<Device>().unwrap_err().to_string().contains("expected cpu or cuda"));
         assert!("fp16".parse::<Precision>().unwrap_err().to_string().contains("expected fp32 or tf32 or bf16"));
     }

@@ -6,7 +6,7 @@ use clap::Parser as _;
 use evaluation::{Outcome, Row};
 use image::{GrayImage, RgbImage};
 use request::{Parameters, Points};
-use segmenter::{Checkpoint, Device, Seconds, SegmentError, Segmentation};
+use segmenter::{Checkpoint, Compute, Kept, Seconds, SegmentError, Segmentation};
 use tests::quick::{ABORTS, Found, OUT_OF_MEMORY, PANICS, STEP, Weights};
 use worker::{
     cli::{Cli, Command},
@@ -56,12 +56,13 @@ impl Quick {
             confidence,
             seconds: Seconds { embed: 0.0, finetune: started.elapsed().as_secs_f64(), upsample: 0.0 },
             warnings: Vec::new(),
+            kept: Kept::Activations,
         })
     }
 }
 
 impl Engine for Quick {
-    fn build(_: &Checkpoint, _: Device) -> anyhow::Result<Self> {
+    fn build(_: &Checkpoint, _: Compute) -> anyhow::Result<Self> {
         Ok(Self { weights: Weights::default() })
     }
 

@@ -93,7 +93,7 @@ fn begun(arguments: &EvaluateArgs, questions: &Questions, all: &[Case], segmente
         data: arguments.data.kind.to_string(),
         cases: (all.len(), list),
         checkpoint_sha256: segmenter.checkpoint_sha256().into(),
-        device: arguments.model.compute.device.to_string(),
+        device: arguments.model.compute.compute().to_string(),
         points: settings.clone(),
         repeats: *repeats,
         seed: *seed,

@@ -112,7 +112,7 @@ async fn prepare<E: Engine>(
     let checkpoint = source.load(objects, health).await?;
     let checkpoint_sha256 = checkpoint.sha256().to_owned();
     health.set("model", Err("building the model".into()));
-    let started = Model::start::<E>(checkpoint, config.compute.device, metrics.clone()).await;
+    let started = Model::start::<E>(checkpoint, config.compute.compute(), metrics.clone()).await;
     let (model, thread) = started.map_err(Failure::bad_input)?;
     health.set("model", Ok(()));
     Ok(Prepared { model, thread, checkpoint_sha256 })
@@ -163,13 +163,13 @@ async fn work(
         pool: config.pool.clone(),
         masks: config.masks,
         checkpoint_sha256,
-        device: config.compute.device,
+        compute: config.compute.compute(),
         timing: Timing { lease: config.lease_seconds, heartbeat: config.heartbeat_seconds },
         health,
         outage: Mutex::new(Outage::new("postgres")),
     });
-    let Worker { name, pool, checkpoint_sha256, device, .. } = &*worker;
-    tracing::info!(worker = name, pool, checkpoint.sha256 = checkpoint_sha256, device = %device, "ready for work");
+    let Worker { name, pool, checkpoint_sha256, compute, .. } = &*worker;
+    tracing::info!(worker = name, pool, checkpoint.sha256 = checkpoint_sha256, device = %compute, "ready for work");
     if let Some(pod) = config.pod.pod().map_err(Failure::bad_input)? {
         tokio::spawn(pod.keep_deletion_cost(worker.held_jobs.watch()));
     }

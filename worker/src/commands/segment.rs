@@ -52,7 +52,8 @@ pub fn segment(arguments: &SegmentArgs) -> Result<(), Failure> {
         image: (&image).into(),
         view,
         checkpoint_sha256: segmenter.checkpoint_sha256().into(),
-        device: arguments.model.compute.device.to_string(),
+        device: arguments.model.compute.compute().to_string(),
+        activations: segmentations.first().map(|made| made.kept.label()),
         parameters,
         objects: objects.iter().zip(&segmentations).map(|(object, made)| SegmentedObject::new(object, made)).collect(),
         evaluation: None,
@@ -98,7 +99,7 @@ pub fn load_model(arguments: &ModelArgs) -> anyhow::Result<Segmenter> {
         set_threads(threads.into());
     }
     let checkpoint = Checkpoint::read(&arguments.checkpoint)?;
-    Ok(Segmenter::new(&checkpoint, arguments.compute.device)?)
+    Ok(Segmenter::new(&checkpoint, arguments.compute.compute())?)
 }
 
 /// All files are written beside their places first and then renamed, the receipt last: a place never holds half a file, and a

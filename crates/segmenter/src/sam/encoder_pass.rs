@@ -14,6 +14,16 @@ pub enum Kept {
     Inputs,
 }
 
+impl Kept {
+    /// For receipts.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Activations => "kept",
+            Self::Inputs => "recomputed",
+        }
+    }
+}
+
 /// An embedding, and the way back to the parameters it was made with.
 pub struct EncoderPass {
     /// [B, C, T, T]
