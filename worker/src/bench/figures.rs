@@ -185,9 +185,8 @@ pub struct Memory {
     pub peak_rss_bytes: u64,
     /// Linux did not let the peak be begun anew.
     pub peak_includes_loading: bool,
-    /// What of a forward pass there was for the backward pass: `activations`, all of them, or each block's `inputs`.
-    #[serde(serialize_with = "kept_name")]
-    pub kept: Kept,
+    /// Whether activations were `kept` for the backward pass, or `recomputed`.
+    pub activations: &'static str,
     /// On a GPU, by libtorch's own counters, from the first image on.
     pub cuda: Option<CudaMemory>,
 }
@@ -202,16 +201,14 @@ impl Memory {
         cuda: Option<u64>,
     ) -> Self {
         let cuda = cuda.map(|allocated_bytes| CudaMemory { allocated_bytes });
-        Self { loaded_rss_bytes: loaded.now_bytes, peak_rss_bytes: ended.peak_bytes, peak_includes_loading, kept, cuda }
+        Self {
+            loaded_rss_bytes: loaded.now_bytes,
+            peak_rss_bytes: ended.peak_bytes,
+            peak_includes_loading,
+            activations: kept.label(),
+            cuda,
+        }
     }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn kept_name<S: serde::Serializer>(kept: &Kept, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(match kept {
-        Kept::Activations => "activations",
-        Kept::Inputs => "inputs",
-    })
 }
 
 /// The most of the GPU's memory that libtorch's tensors took.

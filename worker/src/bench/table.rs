@@ -2,8 +2,6 @@
 
 use std::io::{self, Write};
 
-use segmenter::Kept;
-
 use super::figures::{Figures, Flops, ImageFigures, Memory, Part, PartTime};
 
 const GIB: f64 = (1_u64 << 30) as f64;
@@ -54,21 +52,13 @@ pub fn write(figures: &Figures, out: &mut impl Write) -> io::Result<()> {
         before / 1e9,
         after / 1e9
     )?;
-    let &Memory { loaded_rss_bytes, peak_rss_bytes, peak_includes_loading, kept, cuda } = &figures.memory;
+    let &Memory { loaded_rss_bytes, peak_rss_bytes, peak_includes_loading, activations, cuda } = &figures.memory;
     let note = if peak_includes_loading { ", loading included" } else { "" };
     writeln!(
         out,
-        "memory        {:.2} GiB resident at most{note}; {:.2} GiB when the model was loaded",
+        "memory        {:.2} GiB resident at most{note}, activations {activations}; {:.2} GiB when the model was loaded",
         peak_rss_bytes as f64 / GIB,
         loaded_rss_bytes as f64 / GIB
-    )?;
-    writeln!(
-        out,
-        "              for the backward pass {} kept",
-        match kept {
-            Kept::Activations => "all activations are",
-            Kept::Inputs => "each block's input alone is",
-        }
     )?;
     match cuda {
         Some(cuda) => writeln!(out, "GPU memory    {:.2} GiB in tensors at most", cuda.allocated_bytes as f64 / GIB),

@@ -11,7 +11,7 @@ use anyhow::{Context, anyhow};
 use image::{ImageFormat, RgbImage};
 use images::ImageLimits;
 use request::{Object, Parameters, Points, View};
-use segmenter::{Checkpoint, Device, Segmentation, Segmenter, set_threads, take_peak_cuda_memory, threads};
+use segmenter::{Checkpoint, Compute, Segmentation, Segmenter, set_threads, take_peak_cuda_memory, threads};
 
 use crate::{
     artifacts,
@@ -41,7 +41,7 @@ pub fn bench(arguments: &BenchArgs) -> Result<(), Failure> {
         set_threads(threads.into());
     }
     let (checkpoint, name) = read_checkpoint(&arguments.weights, &folder)?;
-    let mut segmenter = Segmenter::new(&checkpoint, arguments.compute.device).map_err(Failure::bad_input)?;
+    let mut segmenter = Segmenter::new(&checkpoint, arguments.compute.compute()).map_err(Failure::bad_input)?;
     let checkpoint_sha256 = checkpoint.sha256().to_owned();
     drop(checkpoint);
 
@@ -54,7 +54,7 @@ pub fn bench(arguments: &BenchArgs) -> Result<(), Failure> {
     take_peak_cuda_memory();
     let mut job = Job {
         segmenter: &mut segmenter,
-        device: arguments.compute.device,
+        compute: arguments.compute.compute(),
         stages: &stages,
         file: &file,
         points: &points,
@@ -68,7 +68,7 @@ pub fn bench(arguments: &BenchArgs) -> Result<(), Failure> {
     let beside = beside(&images);
     let figures = Figures {
         version: VERSION,
-        device: arguments.compute.device.to_string(),
+        device: arguments.compute.compute().to_string(),
         threads: threads(),
         checkpoint: name,
         checkpoint_sha256,
@@ -98,7 +98,7 @@ pub fn bench(arguments: &BenchArgs) -> Result<(), Failure> {
 struct Job<'a> {
     segmenter: &'a mut Segmenter,
     stages: &'a Stages,
-    device: Device,
+    compute: Compute,
     file: &'a [u8],
     points: &'a [Points],
     parameters: &'a Parameters,
@@ -130,7 +130,8 @@ impl Job<'_> {
             image: (&image).into(),
             view,
             checkpoint_sha256: self.segmenter.checkpoint_sha256().into(),
-            device: self.device.to_string(),
+            device: self.compute.to_string(),
+            activations: Some(self.segmenter.kept().label()),
             parameters: self.parameters.clone(),
             objects: self.points.iter().zip(&segmentations).map(object).collect(),
             evaluation: None,
