@@ -71,8 +71,7 @@ fn take_out(image: &DemoImage, wheel: &Path, cache: &Path) -> anyhow::Result<()>
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    let digits = Sha256::digest(bytes).into_iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])).collect()
+    hex::encode(Sha256::digest(bytes))
 }
 
 #[cfg(test)]

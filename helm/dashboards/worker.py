@@ -31,8 +31,10 @@ TIME = row(
     series("Stages, p95", "p95 of each stage of a job, stacked.", "s", promql({"{{stage}}": quantile(0.95, "dotmask_worker_stage_seconds", ", stage")}), stacked=True),
     series("Share of time by stage", "Seconds of each stage a second. Stages of different jobs run side by side, so that the sum may be more than 1.", "percentunit",
            promql({"{{stage}}": "sum by (stage) (rate(dotmask_worker_stage_seconds_sum{<worker>}[$__rate_interval]))"}), stacked=True),
-    series("Model", "Share of the time in which the model computes.", "percentunit",
-           promql({"busy": "sum(rate(dotmask_worker_model_busy_seconds_total{<worker>}[$__rate_interval]))"}), highest=1),
+    series("Model", "Share of the time in which the model computes, or waits: for a job, where there is none; for the image of one, which is claimed, fetched and decoded; for a place, where "
+           "as many jobs as are held at once are stored.", "percentunit",
+           promql({"computes": "sum(rate(dotmask_worker_model_busy_seconds_total{<worker>}[$__rate_interval]))",
+                   "waits for {{waits_for}}": "sum by (waits_for) (rate(dotmask_worker_model_idle_seconds_total{<worker>}[$__rate_interval]))"}), highest=1, stacked=True),
     series("Steps a second", "Fine-tuning steps.", "suffix: /s", promql({"steps": "sum(rate(dotmask_worker_steps_total{<worker>}[$__rate_interval]))"})),
     series("Claims", "Jobs that it took, results it took over from another job, and tokens for which nothing was due.", "suffix: /min",
            promql({"claimed": "60 * sum(rate(dotmask_worker_claims_total{<worker>}[$__rate_interval]))",

@@ -91,13 +91,12 @@ fn exported(request: ExportTraceServiceRequest) -> Vec<ExportedSpan> {
 }
 
 fn exported_span(service: String, span: Span) -> ExportedSpan {
-    let hexadecimal = |bytes: &[u8]| bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
     ExportedSpan {
         service,
         name: span.name,
-        trace_id: hexadecimal(&span.trace_id),
-        id: hexadecimal(&span.span_id),
-        parent_id: hexadecimal(&span.parent_span_id),
+        trace_id: hex::encode(&span.trace_id),
+        id: hex::encode(&span.span_id),
+        parent_id: hex::encode(&span.parent_span_id),
         is_failed: span.status.is_some_and(|status| status.code() == StatusCode::Error),
         nanoseconds: [span.start_time_unix_nano, span.end_time_unix_nano],
         attributes: texts(span.attributes),

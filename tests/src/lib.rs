@@ -5,6 +5,7 @@ pub mod chaos;
 mod collector;
 mod images;
 pub mod observed;
+pub mod pipelined;
 pub mod quick;
 mod quick_worker;
 mod system;
@@ -12,6 +13,6 @@ mod verdict;
 
 pub use collector::{Collector, ExportedSpan};
 pub use images::{jpeg_of_blobs, labels_of_blobs, png_of_blobs, png_that_begins_with, tiff16_of_blobs};
-pub use quick_worker::{QuickWorker, line};
+pub use quick_worker::{ModelTime, QuickWorker, line};
 pub use system::{BUCKET, POOL, Release, System, WorkerSettings, log_lines, repository};
 pub use verdict::{check_every_job_has_one_result, check_quick_masks};

@@ -102,7 +102,7 @@ pub fn expected_mask_sha256(image: &[u8], view: &View, points: &Points, paramete
 
 /// SHA-256 in lower-case hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    hex::encode(Sha256::digest(bytes))
 }
 
 #[cfg(test)]

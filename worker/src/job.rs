@@ -173,7 +173,7 @@ impl Worker {
 
     /// Does the claimed job and has the last word on it, to be called in its span. `asked_at` is when the claim was sent.
     pub async fn process(&self, job: ClaimedJob, asked_at: tokio::time::Instant) -> Outcome {
-        let _held = self.held_jobs.hold();
+        let _held = (self.held_jobs.hold(), self.metrics.model_time.held());
         let started = Instant::now();
         let (attempt, epoch) = (job.attempt, job.lease.epoch);
         tracing::info!(state = "running", attempt, epoch, worker = self.name, pool = self.pool, "job claimed");

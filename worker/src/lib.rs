@@ -17,6 +17,7 @@ mod job;
 mod lease;
 mod metrics;
 mod model;
+mod model_time;
 mod pull;
 mod receipt;
 mod reuse;

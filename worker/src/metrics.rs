@@ -1,13 +1,11 @@
 //! What the worker counts. One `record_*` function an event; no job, batch or image is ever a label.
 
-use std::time::Duration;
-
 use ledger::ErrorClass;
-use prometheus::{Counter, CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts};
+use prometheus::{CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts};
 use segmenter::{GpuMemory, Segmentation};
 use telemetry::Catalogue;
 
-use crate::{artifacts, errors::JobError, job::Outcome};
+use crate::{artifacts, errors::JobError, job::Outcome, model_time::ModelTime};
 
 /// A part of a job's way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,14 +86,16 @@ pub struct Metrics {
     confidence: Histogram,
     results_reused: IntCounter,
     tokens_without_work: IntCounter,
-    model_busy_seconds: Counter,
+    /// Where the model's time goes.
+    pub model_time: ModelTime,
     gpu_memory_used: IntGauge,
     gpu_memory_total: IntGauge,
 }
 
 impl Metrics {
-    /// All metrics, registered, and every known label at zero, so that a first failure shows as an increase.
-    pub fn new(catalogue: &mut Catalogue) -> prometheus::Result<Self> {
+    /// All metrics of a worker that holds at most `places` jobs, registered, and every known label at zero, so that a first failure shows as
+    /// an increase.
+    pub fn new(catalogue: &mut Catalogue, places: usize) -> prometheus::Result<Self> {
         let twentieths: Vec<f64> = (1..=20).map(|twentieth| f64::from(twentieth) / 20.0).collect();
         let histogram = |name: &str, help: &str| HistogramOpts::new(format!("dotmask_worker_{name}"), help);
         let named = |name: &str, help: &str| Opts::new(format!("dotmask_worker_{name}"), help);
@@ -129,8 +129,7 @@ impl Metrics {
             stage_seconds: catalogue.add(HistogramVec::new(stage_seconds, &["stage"]))?,
             iou: catalogue.add(Histogram::with_opts(iou))?,
             confidence: catalogue.add(Histogram::with_opts(confidence))?,
-            model_busy_seconds: catalogue
-                .add(Counter::with_opts(named("model_busy_seconds_total", "Time the model spent on images")))?,
+            model_time: catalogue.add(ModelTime::new(places))?,
             gpu_memory_used: catalogue.add(IntGauge::with_opts(named(
                 "gpu_memory_used_bytes",
                 "GPU memory in use by all processes after the last image, 0 on cpu",
@@ -214,11 +213,6 @@ impl Metrics {
     /// A token came and no job was due.
     pub fn record_token_without_work(&self) {
         self.tokens_without_work.inc();
-    }
-
-    /// The model was at work, successfully or not.
-    pub fn record_model_busy(&self, duration: Duration) {
-        self.model_busy_seconds.inc_by(duration.as_secs_f64());
     }
 
     /// What the GPU's memory was at after an image.

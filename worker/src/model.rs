@@ -106,6 +106,7 @@ impl Model {
                 // Nobody listens where the process is already stopping.
                 Err(error) => return drop(report_built.send(Err(error))),
             };
+            metrics.model_time.begin();
             drop(report_built.send(Ok(())));
             while serve(engine, compute.device, &mut inbox, &metrics) == Served::Broken {
                 engine = match build(&checkpoint, compute) {
@@ -199,14 +200,14 @@ impl<T> Asked<T> {
             return Served::All;
         }
         let queue_seconds = sent_at.elapsed().as_secs_f64();
-        let started = Instant::now();
+        let computes = metrics.model_time.computes();
         let go_on = || if stop.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         // A panic leaves half changed what the caller then throws away: the engine.
         let outcome = match catch_unwind(AssertUnwindSafe(|| compute(&go_on))) {
             Ok(outcome) => outcome.map_err(JobError::from),
             Err(panic) => Err(JobError::Crashed { stage: "model", reason: panic_message(panic.as_ref()) }),
         };
-        metrics.record_model_busy(started.elapsed());
+        drop(computes);
         let is_broken = outcome.as_ref().is_err_and(is_the_models_fault);
         // Who asked may have gone: its lease was lost or the worker is stopping.
         drop(reply.send(outcome.map(|made| Answer { made, queue_seconds })));

@@ -93,7 +93,10 @@ pub async fn pull(
 }
 
 async fn serve_token(worker: Arc<Worker>, token: Token, shutdown: CancellationToken) -> Ended {
-    match worker.claim(&shutdown).await {
+    let coming = worker.metrics.model_time.coming();
+    let claim = worker.claim(&shutdown).await;
+    drop(coming);
+    match claim {
         Claim::Job(job, asked_at) => {
             let span = worker.span(&job);
             let work = async {

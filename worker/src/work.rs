@@ -27,6 +27,7 @@ use crate::{
     job::Worker,
     metrics::Stage,
     model::{Answer, EvaluateWork, SegmentWork},
+    model_time::GoesOn,
     receipt::{Evaluated, ImageFacts, JobIdentity, Receipt, SegmentedObject, StageSeconds, VERSION},
 };
 use objects::ObjectsError;
@@ -50,6 +51,8 @@ struct Ready {
     seconds: StageSeconds,
     /// When the work on it began.
     since: Instant,
+    /// The model can count on it.
+    coming: GoesOn,
 }
 
 /// An object out of the store, and what it took to fetch and to decode it.
@@ -71,7 +74,7 @@ impl Worker {
     }
 
     async fn fetch_image(&self, job: &ClaimedJob) -> Result<Ready, JobError> {
-        let since = Instant::now();
+        let (since, coming) = (Instant::now(), self.metrics.model_time.coming());
         let view = job.request.view;
         let decoding = move |bytes: &Bytes| images::decode(bytes, &view, &ImageLimits::default());
         let Decoded { value, fetch, decode } = self.fetch_decoded(&job.request.image, JobError::Fetch, decoding).await?;
@@ -79,7 +82,7 @@ impl Worker {
         self.record_stages(&[(Stage::Decode, decode)]);
         let facts = ImageFacts { sha256, width: rgb.width(), height: rgb.height(), format };
         let seconds = StageSeconds { fetch: Some(fetch), decode, ..StageSeconds::default() };
-        Ok(Ready { image: Arc::new(rgb), facts, seconds, since })
+        Ok(Ready { image: Arc::new(rgb), facts, seconds, since, coming })
     }
 
     /// The result, and the key under which it may be lent.
@@ -109,7 +112,7 @@ impl Worker {
         ready: Ready,
         stop: &CancellationToken,
     ) -> Result<JobResult, JobError> {
-        let Ready { image, facts, seconds: StageSeconds { fetch, decode, .. }, since } = ready;
+        let Ready { image, facts, seconds: StageSeconds { fetch, decode, .. }, since, coming } = ready;
         let work = SegmentWork {
             image: Arc::clone(&image),
             objects: objects.iter().map(|object| object.points.clone()).collect(),
@@ -117,7 +120,7 @@ impl Worker {
         };
         let (turn, waited) = timed(self.turn(&job.lease)).await;
         let Answer { made: segmentations, queue_seconds } = self.model.segment(work, stop.clone()).await?;
-        drop(turn);
+        drop((coming, turn));
         let queue_seconds = waited + queue_seconds;
         self.metrics.record_stage(Stage::Queue, queue_seconds);
         for segmentation in &segmentations {
@@ -152,7 +155,7 @@ impl Worker {
         ready: Ready,
         stop: &CancellationToken,
     ) -> Result<JobResult, JobError> {
-        let Ready { image, facts, seconds, since } = ready;
+        let Ready { image, facts, seconds, since, coming } = ready;
         if let EvaluationDots::Given(points) = &evaluation.dots {
             check_inside(&[Object { id: None, points: points.clone() }], &facts)?;
         }
@@ -175,7 +178,7 @@ impl Worker {
         let (turn, waited) = timed(self.turn(&job.lease)).await;
         let (answer, asked) = timed(self.model.evaluate(work, stop.clone())).await;
         let Answer { made: rows, queue_seconds } = answer?;
-        drop(turn);
+        drop((coming, turn));
         let (queue_seconds, evaluate) = (waited + queue_seconds, asked - queue_seconds);
         self.record_stages(&[(Stage::Queue, queue_seconds), (Stage::Evaluate, evaluate)]);
 

@@ -152,6 +152,5 @@ fn check_size(format: Format, width: u32, height: u32, limits: &ImageLimits) -> 
 
 /// SHA-256 in lower-case hexadecimal.
 fn sha256(bytes: &[u8]) -> String {
-    let digits = Sha256::digest(bytes).into_iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])).collect()
+    hex::encode(Sha256::digest(bytes))
 }

@@ -102,10 +102,6 @@ impl Ledger {
     }
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
-}
-
 impl BatchWriter {
     /// The id the batch will have.
     pub fn id(&self) -> Uuid {
@@ -145,7 +141,7 @@ impl BatchWriter {
             return Err(LedgerError::EmptyBatch);
         }
         let (pools, tokens): (Vec<String>, Vec<i32>) = self.shares.into_iter().map(|(pool, share)| (pool, share.jobs)).unzip();
-        let content_sha256 = hexadecimal(&self.content.finalize());
+        let content_sha256 = hex::encode(self.content.finalize());
         let identity = sqlx::query!(
             "UPDATE batches SET idempotency_key = $2, content_sha256 = $3 WHERE id = $1",
             self.id,

@@ -49,8 +49,7 @@ impl Download {
     pub async fn finish(mut self) -> io::Result<String> {
         self.file.flush().await?;
         self.file.sync_all().await?;
-        let digits = self.sha256.finalize().into_iter().flat_map(|byte| [byte >> 4, byte & 15]);
-        Ok(digits.map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])).collect())
+        Ok(hex::encode(self.sha256.finalize()))
     }
 
     async fn write(&mut self, piece: &[u8]) -> io::Result<()> {

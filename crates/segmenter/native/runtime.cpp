@@ -13,15 +13,26 @@ extern "C" char* native_allow_tf32(bool allow) noexcept {
     });
 }
 
-/// The most bytes that tensors on the first CUDA device took at once since the last call; 0 before the first tensor.
-extern "C" char* native_take_peak_cuda_memory(int64_t* bytes) noexcept {
+/// The most bytes of the first CUDA device that tensors took, and that were taken from the driver for them, since the last reset; 0 before the
+/// first tensor.
+extern "C" char* native_peak_cuda_memory(int64_t* allocated, int64_t* reserved) noexcept {
+    return guarded([&] {
+        *allocated = *reserved = 0;
+        auto* const allocator = c10::getDeviceAllocator(at::kCUDA);
+        if (allocator->initialized()) {
+            const auto aggregate = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+            const auto stats = allocator->getDeviceStats(0);
+            *allocated = stats.allocated_bytes[aggregate].peak;
+            *reserved = stats.reserved_bytes[aggregate].peak;
+        }
+    });
+}
+
+extern "C" char* native_reset_peak_cuda_memory() noexcept {
     return guarded([&] {
         auto* const allocator = c10::getDeviceAllocator(at::kCUDA);
-        if (!allocator->initialized()) {
-            *bytes = 0;
-            return;
+        if (allocator->initialized()) {
+            allocator->resetPeakStats(0);
         }
-        *bytes = allocator->getDeviceStats(0).allocated_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)].peak;
-        allocator->resetPeakStats(0);
     });
 }

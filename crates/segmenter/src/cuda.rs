@@ -45,10 +45,27 @@ pub fn gpu_memory() -> Option<GpuMemory> {
     (status == 0).then(|| GpuMemory { used_bytes: total.saturating_sub(free) as u64, total_bytes: total as u64 })
 }
 
-/// The most bytes that libtorch's tensors on the first CUDA device took at once since this was last asked, by libtorch's own count; `None`
-/// where no model is on a CUDA device.
-pub fn take_peak_cuda_memory() -> Option<u64> {
-    tch::utils::has_cudart().then(native::take_peak_cuda_memory)?.ok()
+/// The most that libtorch has held of the first CUDA device's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GpuPeak {
+    /// In tensors.
+    pub allocated_bytes: u64,
+    /// Taken from the driver: tensors, and what is kept for the next ones.
+    pub reserved_bytes: u64,
+}
+
+/// Begins [`peak_gpu_memory`] anew, at what is held now.
+pub fn reset_peak_gpu_memory() {
+    if tch::utils::has_cudart() {
+        // What cannot be asked cannot be begun anew either.
+        drop(native::reset_peak_cuda_memory());
+    }
+}
+
+/// What libtorch's own counters say; `None` where they cannot be asked.
+pub fn peak_gpu_memory() -> Option<GpuPeak> {
+    let (allocated_bytes, reserved_bytes) = tch::utils::has_cudart().then(native::peak_cuda_memory)?.ok()?;
+    Some(GpuPeak { allocated_bytes, reserved_bytes })
 }
 
 /// Loads libtorch's CUDA part, which makes itself known to libtorch; or the dynamic linker's reason why not.

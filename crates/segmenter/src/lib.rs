@@ -33,12 +33,12 @@ mod warnings;
 
 pub use checkpoint::{Checkpoint, CheckpointError, sha256};
 pub use compute::{Activations, Compute, Device, Precision};
-pub use cuda::{GpuMemory, gpu_memory, take_peak_cuda_memory};
+pub use cuda::{GpuMemory, GpuPeak, gpu_memory, peak_gpu_memory, reset_peak_gpu_memory};
 pub use embedded::Embedded;
 pub use errors::{SegmentError, SegmenterError};
 pub use finetune::Step;
-pub use sam::Kept;
 pub use segmentation::{Seconds, Segmentation};
+pub use sam::Kept;
 pub use segmenter::{Segmenter, set_threads, threads};
 pub use stages::Stage;
 

@@ -40,7 +40,8 @@ unsafe extern "C" {
         epsilon: f64,
     ) -> *mut c_char;
     fn native_allow_tf32(allow: bool) -> *mut c_char;
-    fn native_take_peak_cuda_memory(bytes: *mut i64) -> *mut c_char;
+    fn native_peak_cuda_memory(allocated: *mut i64, reserved: *mut i64) -> *mut c_char;
+    fn native_reset_peak_cuda_memory() -> *mut c_char;
 }
 
 /// What is done to a linear layer's input first. It is not kept for the backward pass but done again, so it costs no memory.
@@ -57,13 +58,7 @@ pub enum Prologue<'a> {
 /// x W^T + b of a layer's input, in fp32 or bf16; differentiable. [..., in] -> [..., out]
 ///
 /// On the CPU in fp32 the products are oneDNN's. Parameters are fp32 whatever the precision, and so are their gradients.
-pub fn linear(
-    x: &Tensor,
-    weight: &Tensor,
-    bias: Option<&Tensor>,
-    prologue: Prologue,
-    precision: Kind,
-) -> Result<Tensor, TchError> {
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, prologue: Prologue, precision: Kind) -> Result<Tensor, TchError> {
     let (number, norm) = match prologue {
         Prologue::None => (0, None),
         Prologue::LayerNorm(norm) => (1, Some(norm)),
@@ -153,12 +148,19 @@ pub fn allow_tf32(allow: bool) -> Result<(), TchError> {
     checked(unsafe { native_allow_tf32(allow) })
 }
 
-/// The most bytes that tensors on the first CUDA device took at once since the last call. CUDA's part of libtorch must be loaded.
-pub fn take_peak_cuda_memory() -> Result<u64, TchError> {
-    let mut bytes = 0;
-    // SAFETY: the number outlives the call.
-    checked(unsafe { native_take_peak_cuda_memory(&raw mut bytes) })?;
-    Ok(bytes.cast_unsigned())
+/// The most bytes of the first CUDA device that tensors took, and that were taken from the driver for them, since the last reset. CUDA's part
+/// of libtorch must be loaded.
+pub fn peak_cuda_memory() -> Result<(u64, u64), TchError> {
+    let (mut allocated, mut reserved) = (0, 0);
+    // SAFETY: the numbers outlive the call.
+    checked(unsafe { native_peak_cuda_memory(&raw mut allocated, &raw mut reserved) })?;
+    Ok((allocated.cast_unsigned(), reserved.cast_unsigned()))
+}
+
+/// Begins that count anew.
+pub fn reset_peak_cuda_memory() -> Result<(), TchError> {
+    // SAFETY: resets counters of libtorch's.
+    checked(unsafe { native_reset_peak_cuda_memory() })
 }
 
 /// The C++ tensor, for a call that does not keep it.

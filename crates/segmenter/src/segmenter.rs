@@ -15,7 +15,7 @@ use crate::{
     finetune::{Finetuned, finetune},
     grid::{HALF, Part, SoftMask},
     memory::kept,
-    native::allow_tf32,
+    native::{self, allow_tf32},
     sam::{Architecture, Kept, Sam},
     sam_answers::{sam_mask, sam_points, untuned},
     similarity::{InitialMask, initial_mask},
@@ -40,8 +40,7 @@ pub struct Segmenter {
     sam: Sam,
     checkpoint_sha256: String,
     kept: Kept,
-    /// Of the products of the encoder's blocks.
-    kind: Kind,
+    precision: Kind,
 }
 
 impl Segmenter {
@@ -63,7 +62,7 @@ impl Segmenter {
         };
         let sam = Sam::with_precision(checkpoint, device, compute.precision.kind())?;
         let kept = kept(compute, &sam.architecture, sam.encoder_parameters.count());
-        Ok(Self { sam, checkpoint_sha256: checkpoint.sha256().into(), kept, kind: compute.precision.kind() })
+        Ok(Self { sam, checkpoint_sha256: checkpoint.sha256().into(), kept, precision: compute.precision.kind() })
     }
 
     /// What of a forward pass is kept, which [`crate::Activations::Auto`] decides by the memory that was free.
@@ -89,7 +88,7 @@ impl Segmenter {
     /// Floating-point operations a second of a product of two large square matrices on the model's device, in the model's precision: what
     /// a step's own rate is to be compared with. The fastest of as many products as go into half a second.
     pub fn matrix_product_rate(&self) -> Result<f64, SegmentError> {
-        matrix_product_rate(self.sam.device(), self.kind).map_err(Into::into)
+        matrix_product_rate(self.sam.device(), self.precision).map_err(Into::into)
     }
 
     /// Restores the weights, preprocesses (once, or with [`request::Normalisation::Twice`] also a second time), one encoder forward
@@ -209,17 +208,17 @@ impl Segmenter {
     }
 }
 
-fn matrix_product_rate(device: tch::Device, kind: Kind) -> Result<f64, TchError> {
+fn matrix_product_rate(device: tch::Device, precision: Kind) -> Result<f64, TchError> {
     // Large enough for a GPU to be busy; on a processor, where it does not matter beyond a thousand, quick.
     let side: i64 = if device.is_cuda() { 8_192 } else { 2_048 };
-    let [a, b] = [(); 2].map(|()| Tensor::f_rand([side, side], (kind, device)));
+    let [a, b] = [(); 2].map(|()| Tensor::f_rand([side, side], (Kind::Float, device)));
     let (a, b) = (a?, b?);
     let started = Instant::now();
     let mut fastest = f64::INFINITY;
     while started.elapsed() < Duration::from_millis(500) {
         let begun = Instant::now();
         // Reading one number waits for all of them.
-        let product = a.f_matmul(&b)?;
+        let product = native::linear(&a, &b, None, native::Prologue::None, precision)?;
         let _ = product.f_get(0)?.f_double_value(&[0])?;
         fastest = fastest.min(begun.elapsed().as_secs_f64());
     }

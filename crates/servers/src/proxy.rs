@@ -32,6 +32,9 @@ pub enum Mode {
     Pass,
     /// Forwards everything; each piece of at most 16 KiB waits that long, in both directions.
     Delay(Duration),
+    /// Forwards everything; the first bytes of each request wait that long, and so does what the client sends after them. The rest of it and
+    /// the answer are not held up, whatever their size: a store that is slow to begin with each operation.
+    DelayRequests(Duration),
     /// Takes connections and keeps them, and forwards nothing: a network that loses every packet. What was written waits, also
     /// the news that one side is gone.
     Stall,

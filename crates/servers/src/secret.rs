@@ -1,5 +1,4 @@
 use std::{
-    fmt::Write as _,
     fs::{self, File, OpenOptions},
     io::{Read as _, Write as _},
     os::unix::fs::OpenOptionsExt as _,
@@ -17,10 +16,7 @@ pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
 
 /// A new secret: 32 hexadecimal digits.
 pub(crate) fn new_secret() -> String {
-    random_bytes::<16>().iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a String does not fail");
-        text
-    })
+    hex::encode(random_bytes::<16>())
 }
 
 /// The secret kept in a file, made at the first call: a server's data outlives one run, and so must its password.

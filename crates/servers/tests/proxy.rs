@@ -107,6 +107,37 @@ async fn delays_what_passes() -> Outcome {
 }
 
 #[tokio::test]
+async fn delays_each_request_once_whatever_its_size_and_its_answers() -> Outcome {
+    const DELAY: Duration = Duration::from_millis(200);
+    // More than a hundred pieces there and as many back, which would take a minute if each waited.
+    const LENGTH: usize = 2 << 20;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let proxy = Proxy::start(listener.local_addr()?)?;
+    proxy.set(Mode::DelayRequests(DELAY));
+    let client = async {
+        let mut connection = TcpStream::connect(proxy.address()).await?;
+        for _ in 0..2 {
+            let begin = Instant::now();
+            connection.write_all(&vec![7; LENGTH]).await?;
+            connection.read_exact(&mut vec![0; LENGTH]).await?;
+            assert!((DELAY..20 * DELAY).contains(&begin.elapsed()), "{:?}", begin.elapsed());
+        }
+        std::io::Result::Ok(())
+    };
+    let server = async {
+        let (mut connection, _) = listener.accept().await?;
+        let mut request = vec![0; LENGTH];
+        for _ in 0..2 {
+            connection.read_exact(&mut request).await?;
+            connection.write_all(&request).await?;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(PATIENCE, async { tokio::try_join!(client, server) }).await??;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_stall_holds_everything_until_it_is_over() -> Outcome {
     let (_echo, proxy) = echo_behind_proxy().await?;
     let mut present = TcpStream::connect(proxy.address()).await?;

@@ -1,7 +1,7 @@
 //! From times by stage to what a step and an image cost.
 
 use request::{Parameters, Points};
-use segmenter::{Kept, Stage};
+use segmenter::{GpuPeak, Stage};
 use serde::Serialize;
 
 use super::clock::{ResidentMemory, Time};
@@ -185,36 +185,23 @@ pub struct Memory {
     pub peak_rss_bytes: u64,
     /// Linux did not let the peak be begun anew.
     pub peak_includes_loading: bool,
-    /// Whether activations were `kept` for the backward pass, or `recomputed`.
-    pub activations: &'static str,
     /// On a GPU, by libtorch's own counters, from the first image on.
     pub cuda: Option<CudaMemory>,
 }
 
 impl Memory {
     /// Of readings before the first image and after the last.
-    pub fn new(
-        loaded: ResidentMemory,
-        ended: ResidentMemory,
-        peak_includes_loading: bool,
-        kept: Kept,
-        cuda: Option<u64>,
-    ) -> Self {
-        let cuda = cuda.map(|allocated_bytes| CudaMemory { allocated_bytes });
-        Self {
-            loaded_rss_bytes: loaded.now_bytes,
-            peak_rss_bytes: ended.peak_bytes,
-            peak_includes_loading,
-            activations: kept.label(),
-            cuda,
-        }
+    pub fn new(loaded: ResidentMemory, ended: ResidentMemory, peak_includes_loading: bool, cuda: Option<GpuPeak>) -> Self {
+        let cuda = cuda.map(|GpuPeak { allocated_bytes, reserved_bytes }| CudaMemory { allocated_bytes, reserved_bytes });
+        Self { loaded_rss_bytes: loaded.now_bytes, peak_rss_bytes: ended.peak_bytes, peak_includes_loading, cuda }
     }
 }
 
-/// The most of the GPU's memory that libtorch's tensors took.
+/// The most that libtorch held of the GPU's memory.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct CudaMemory {
     pub allocated_bytes: u64,
+    pub reserved_bytes: u64,
 }
 
 /// An image of [`STEPS_OF_AN_IMAGE`] steps an object, made of the means of a step and of what is beside the steps.
@@ -241,6 +228,8 @@ impl ImageFigures {
 pub struct Figures {
     pub version: &'static str,
     pub device: String,
+    /// Whether activations were kept for the backward pass, or recomputed.
+    pub activations: &'static str,
     pub threads: usize,
     /// The size whose weights nobody trained, or the file's name.
     pub checkpoint: String,

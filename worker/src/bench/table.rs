@@ -8,13 +8,13 @@ const GIB: f64 = (1_u64 << 30) as f64;
 
 /// Writes tables.
 pub fn write(figures: &Figures, out: &mut impl Write) -> io::Result<()> {
-    let Figures { checkpoint, device, threads, image, points, step, beside, warm_up, .. } = figures;
+    let Figures { checkpoint, device, activations, threads, image, points, step, beside, warm_up, .. } = figures;
     let objects = points.len();
     let dots = points.iter().map(|points| points.as_slice().len()).max().unwrap_or_default();
     let plural = if objects == 1 { "" } else { "s" };
     writeln!(
         out,
-        "{checkpoint} on {device}, {threads} threads; {} x {} pixels, {objects} object{plural} of {dots} dots",
+        "{checkpoint} on {device}, {threads} threads, activations {activations}; {} x {} pixels, {objects} object{plural} of {dots} dots",
         image.width, image.height
     )?;
 
@@ -52,16 +52,21 @@ pub fn write(figures: &Figures, out: &mut impl Write) -> io::Result<()> {
         before / 1e9,
         after / 1e9
     )?;
-    let &Memory { loaded_rss_bytes, peak_rss_bytes, peak_includes_loading, activations, cuda } = &figures.memory;
+    let &Memory { loaded_rss_bytes, peak_rss_bytes, peak_includes_loading, cuda } = &figures.memory;
     let note = if peak_includes_loading { ", loading included" } else { "" };
     writeln!(
         out,
-        "memory        {:.2} GiB resident at most{note}, activations {activations}; {:.2} GiB when the model was loaded",
+        "memory        {:.2} GiB resident at most{note}; {:.2} GiB when the model was loaded",
         peak_rss_bytes as f64 / GIB,
         loaded_rss_bytes as f64 / GIB
     )?;
     match cuda {
-        Some(cuda) => writeln!(out, "GPU memory    {:.2} GiB in tensors at most", cuda.allocated_bytes as f64 / GIB),
+        Some(cuda) => writeln!(
+            out,
+            "GPU memory    {:.2} GiB in tensors at most, {:.2} GiB reserved",
+            cuda.allocated_bytes as f64 / GIB,
+            cuda.reserved_bytes as f64 / GIB
+        ),
         None => Ok(()),
     }
 }

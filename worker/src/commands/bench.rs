@@ -11,7 +11,7 @@ use anyhow::{Context, anyhow};
 use image::{ImageFormat, RgbImage};
 use images::ImageLimits;
 use request::{Object, Parameters, Points, View};
-use segmenter::{Checkpoint, Compute, Segmentation, Segmenter, set_threads, take_peak_cuda_memory, threads};
+use segmenter::{Checkpoint, Compute, Segmentation, Segmenter, peak_gpu_memory, reset_peak_gpu_memory, set_threads, threads};
 
 use crate::{
     artifacts,
@@ -50,8 +50,7 @@ pub fn bench(arguments: &BenchArgs) -> Result<(), Failure> {
     let stages = Stages::of(&mut segmenter);
     let loaded = ResidentMemory::read()?;
     let peak_includes_loading = ResidentMemory::reset_peak().is_err();
-    // Taking the peak begins it anew.
-    take_peak_cuda_memory();
+    reset_peak_gpu_memory();
     let mut job = Job {
         segmenter: &mut segmenter,
         compute: arguments.compute.compute(),
@@ -61,7 +60,7 @@ pub fn bench(arguments: &BenchArgs) -> Result<(), Failure> {
         parameters: &parameters,
     };
     let images: Vec<ImageRun> = (0..arguments.images).map(|_| job.run()).collect::<Result<_, Failure>>()?;
-    let memory = Memory::new(loaded, ResidentMemory::read()?, peak_includes_loading, segmenter.kept(), take_peak_cuda_memory());
+    let memory = Memory::new(loaded, ResidentMemory::read()?, peak_includes_loading, peak_gpu_memory());
     let rate_after = rate(&segmenter)?;
 
     let step = StepFigures::new(&images, arguments.warm_up).ok_or_else(|| too_few_steps(&images))?;
@@ -69,6 +68,7 @@ pub fn bench(arguments: &BenchArgs) -> Result<(), Failure> {
     let figures = Figures {
         version: VERSION,
         device: arguments.compute.compute().to_string(),
+        activations: segmenter.kept().label(),
         threads: threads(),
         checkpoint: name,
         checkpoint_sha256,
@@ -131,7 +131,7 @@ impl Job<'_> {
             view,
             checkpoint_sha256: self.segmenter.checkpoint_sha256().into(),
             device: self.compute.to_string(),
-            activations: Some(self.segmenter.kept().label()),
+            activations: segmentations.first().map(|made| made.kept.label()),
             parameters: self.parameters.clone(),
             objects: self.points.iter().zip(&segmentations).map(object).collect(),
             evaluation: None,

@@ -57,7 +57,7 @@ pub fn run<E: Engine>(config: RunArgs) -> Result<(), Failure> {
 async fn serve<E: Engine>(config: RunArgs, traces: Traces) -> Result<(), Failure> {
     let shutdown = telemetry::termination().context("cannot listen for signals")?;
     exit_at_the_second_signal(shutdown.clone()).context("cannot listen for signals")?;
-    let (metrics, health, catalogue) = catalogue(&config.pool).context("cannot register the metrics")?;
+    let (metrics, health, catalogue) = catalogue(&config.pool, config.prefetch.into()).context("cannot register the metrics")?;
     let listener = TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr().context("cannot listen")?;
     tracing::info!(address = %address, "metrics and health");
@@ -119,16 +119,16 @@ async fn prepare<E: Engine>(
 }
 
 /// All that is counted here.
-fn catalogue(pool: &str) -> prometheus::Result<(Metrics, Health, Catalogue)> {
+fn catalogue(pool: &str, prefetch: usize) -> prometheus::Result<(Metrics, Health, Catalogue)> {
     let mut catalogue = Catalogue::new(VERSION, &[("pool", pool)])?;
     let health = Health::new(&["model", "postgres", "rabbitmq", "s3"], &mut catalogue)?;
-    let metrics = Metrics::new(&mut catalogue)?;
+    let metrics = Metrics::new(&mut catalogue, prefetch)?;
     Ok((metrics, health, catalogue))
 }
 
 /// Prints every metric of [`run`].
 pub fn list_metrics() -> Result<(), Failure> {
-    let (_, _, catalogue) = catalogue("none").context("cannot register the metrics")?;
+    let (_, _, catalogue) = catalogue("none", 1).context("cannot register the metrics")?;
     print!("{}", catalogue.markdown());
     Ok(())
 }

@@ -218,7 +218,7 @@ fn empty() -> std::io::Result<(tempfile::NamedTempFile, Download)> {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    hex::encode(Sha256::digest(bytes))
 }
 
 #[tokio::test]

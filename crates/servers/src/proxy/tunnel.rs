@@ -1,6 +1,10 @@
 //! What one connection of the proxy does, until the proxy ends it.
 
-use std::{io, net::SocketAddr};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -63,24 +67,34 @@ pub(super) async fn run(
     let most = if let Mode::Truncate(most) = mode { most as u64 } else { u64::MAX };
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
-    let requests = forward(from_client, to_server, Direction::Requests, gate.clone());
-    let answers = forward(from_server.take(most), to_client, Direction::Answers, gate);
+    let is_answered = AtomicBool::new(true);
+    let requests = forward(from_client, to_server, Direction::Requests, gate.clone(), &is_answered);
+    let answers = forward(from_server.take(most), to_client, Direction::Answers, gate, &is_answered);
     tokio::try_join!(requests, answers).map(drop)
 }
 
+/// `is_answered` is of the connection, and true before its first request.
 async fn forward(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     direction: Direction,
     mut gate: Gate,
+    is_answered: &AtomicBool,
 ) -> io::Result<()> {
     let mut piece = vec![0; PIECE];
     loop {
         let length = from.read(&mut piece).await?;
-        if let Mode::Delay(delay) = gate.passes(direction).await? {
-            tokio::time::sleep(delay).await;
-            // It may hold back what it let pass before.
-            gate.passes(direction).await?;
+        // No client of ours sends a request before the one before it is answered: what comes after an answer is the next one.
+        let was_answered = is_answered.swap(direction == Direction::Answers, Ordering::Relaxed);
+        let begins_request = direction == Direction::Requests && was_answered;
+        match gate.passes(direction).await? {
+            Mode::DelayRequests(_) if !begins_request => {}
+            Mode::Delay(delay) | Mode::DelayRequests(delay) => {
+                tokio::time::sleep(delay).await;
+                // It may hold back what it let pass before.
+                gate.passes(direction).await?;
+            }
+            _ => {}
         }
         if length == 0 {
             return to.shutdown().await;
