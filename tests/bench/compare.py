@@ -86,7 +86,7 @@ def main():
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--steps", type=int, help="whole steps a turn, of which the first warms up")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--precision", choices=["fp32", "tf32", "bf16"], default="fp32", help="of the official loop, on cuda")
+    parser.add_argument("--precision", choices=["fp32", "tf32", "bf16"], default="fp32", help="of both; tf32 and bf16 on cuda alone")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--json", type=Path, help="write every turn's figures to this file")
     arguments = parser.parse_args()
@@ -95,19 +95,19 @@ def main():
         parser.error("expected at least one turn, and at least two steps: the first warms up")
 
     print(f"{arguments.size} on {arguments.device}, {arguments.threads} threads, {arguments.turns} turns of {steps} steps, the first left out; "
-          f"official in {arguments.precision}; {platform.node()}, {datetime.date.today()}, load {os.getloadavg()[0]:.1f}")
+          f"{arguments.precision}; {platform.node()}, {datetime.date.today()}, load {os.getloadavg()[0]:.1f}")
     turns = []
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = NANO if arguments.size == "nano" else Path(folder) / "checkpoint.safetensors"
         weights = ["--checkpoint", NANO] if arguments.size == "nano" else ["--random", arguments.size]
-        common = ["--device", arguments.device, "--threads", arguments.threads]
+        common = ["--device", arguments.device, "--precision", arguments.precision, "--threads", arguments.threads]
         for turn in range(arguments.turns):
             print(f"turn {turn + 1} of {arguments.turns}", file=sys.stderr)
             # A fine-tuning's last step has no update, so one more is asked for.
             ours = run("dotmask", [arguments.worker, "bench", *weights, *common, "--keep", folder, "--steps", steps + 1, "--json"])
             points = ";".join(f"{x},{y},{label}" for x, y, label in ours["points"][0])
             official = run("official", [
-                arguments.python, Path(__file__).with_name("official.py"), *common, "--precision", arguments.precision,
+                arguments.python, Path(__file__).with_name("official.py"), *common,
                 "--checkpoint", checkpoint, "--image", Path(folder) / "image.png", "--points", points, "--steps", steps])
             turns.append((ours, official))
     table(turns)

@@ -8,7 +8,7 @@ impl Architecture {
     /// whatever an implementation leaves out or computes twice, so rates made of it can be compared.
     ///
     /// The backward pass is counted as two forward passes: a product's gradient is one product for each of its factors. What is small
-    /// is left out: the decoder (about 1 % of ViT-B), norms, softmax, GELU, Adam.
+    /// is left out: the decoder (0.2 % of ViT-B), norms, softmax, GELU, Adam.
     pub fn step_flops(&self) -> f64 {
         let &Self { patch, grid, dim, mlp, embedding, ref windows, .. } = self;
         let tokens = grid * grid;
