@@ -1,7 +1,8 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, mem};
 
 use request::SegmentationRequest;
 use sha2::{Digest as _, Sha256};
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::{
@@ -9,14 +10,18 @@ use crate::{
     upload::Upload,
 };
 
-/// How much is gathered before it is sent: the writer needs this much memory, and one line more.
-const FLUSH_BYTES: usize = 64 * 1_024;
+/// How much is gathered before it is sent: the writer needs twice this much memory, and one line more.
+const FLUSH_BYTES: usize = 256 * 1_024;
 
 /// A batch on its way in; see [`Ledger::begin_batch`].
 #[derive(Debug)]
 pub struct BatchWriter {
     ledger: Ledger,
-    transaction: Upload,
+    /// Not here while rows are sent.
+    transaction: Option<Upload>,
+    /// Sends rows, at most one task at a time: Postgres stores them while the next are gathered. Ends when this is dropped, and then nothing is
+    /// committed.
+    sending: JoinSet<(Upload, Result<()>)>,
     id: Uuid,
     name: Option<String>,
     pool: String,
@@ -41,13 +46,14 @@ impl Ledger {
     /// Begins a batch in a transaction of its own. Nothing is visible before the commit; dropping the writer rolls back.
     pub async fn begin_batch(&self, batch: NewBatch) -> Result<BatchWriter> {
         let doing = "begin a batch";
-        let transaction = Upload::begin(&self.pool).answer(doing).await?;
+        let transaction = Some(Upload::begin(&self.pool).answer(doing).await?);
         let NewBatch { name, pool, priority, idempotency_key, reuse, traceparent } = batch;
         let mut content = Sha256::new();
         content.update(format!("priority {priority}, reuse {reuse}\n"));
         let mut writer = BatchWriter {
             ledger: self.clone(),
             transaction,
+            sending: JoinSet::new(),
             id: Uuid::now_v7(),
             // Postgres keeps no NUL in a text.
             name: name.map(|name| name.replace('\0', "")),
@@ -68,7 +74,7 @@ impl Ledger {
             reuse,
             traceparent
         )
-        .execute(&mut *writer.transaction)
+        .execute(&mut **writer.transaction().await?)
         .answer(doing)
         .await?;
         Ok(writer)
@@ -100,6 +106,16 @@ impl Ledger {
         }
         Ok(SubmittedBatch { id: batch.id, jobs: batch.jobs.cast_unsigned(), is_new: false })
     }
+}
+
+/// One COPY. Each is complete by itself, so that between them the connection is free for other statements, and an error shows soon.
+async fn copy_rows(transaction: &mut Upload, rows: &[u8]) -> Result<()> {
+    const COPY: &str = "COPY jobs (id, batch_id, line, pool, request, priority, turn, max_attempts) FROM STDIN";
+    let doing = "store the jobs of a batch";
+    let mut copy = transaction.copy_in_raw(COPY).answer(doing).await?;
+    copy.send(rows).answer(doing).await?;
+    copy.finish().answer(doing).await?;
+    Ok(())
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
@@ -140,6 +156,7 @@ impl BatchWriter {
     pub async fn commit(mut self) -> Result<SubmittedBatch> {
         let doing = "commit a batch";
         self.flush().await?;
+        let mut transaction = self.settled().await?;
         let jobs: u64 = self.shares.values().map(|share| u64::from(share.jobs.unsigned_abs())).sum();
         if jobs == 0 {
             return Err(LedgerError::EmptyBatch);
@@ -153,34 +170,49 @@ impl BatchWriter {
             content_sha256
         );
         // Waits for the end of a submission of the same identity that is under way.
-        match identity.execute(&mut *self.transaction).answer(doing).await {
+        match identity.execute(&mut *transaction).answer(doing).await {
             Err(error) if error.is_unique_violation() => {
-                self.transaction.rollback().answer(doing).await?;
+                transaction.rollback().answer(doing).await?;
                 return self.ledger.earlier_batch(self.idempotency_key, self.name, content_sha256).await;
             }
             outcome => outcome?,
         };
         sqlx::query!("INSERT INTO outbox (pool, tokens) SELECT * FROM unnest($1::text[], $2::integer[])", &pools, &tokens)
-            .execute(&mut *self.transaction)
+            .execute(&mut *transaction)
             .answer(doing)
             .await?;
-        self.transaction.commit().answer(doing).await?;
+        transaction.commit().answer(doing).await?;
         Ok(SubmittedBatch { id: self.id, jobs, is_new: true })
     }
 
-    /// One COPY of what was gathered. Each is complete by itself, so that between them the connection is free for other
-    /// statements, and an error shows soon.
+    /// Begins to send what was gathered, once what was gathered before is stored; an error of that shows here.
     async fn flush(&mut self) -> Result<()> {
-        const COPY: &str = "COPY jobs (id, batch_id, line, pool, request, priority, turn, max_attempts) FROM STDIN";
-        let doing = "store the jobs of a batch";
         if self.rows.is_empty() {
             return Ok(());
         }
-        let mut copy = self.transaction.copy_in_raw(COPY).answer(doing).await?;
-        copy.send(self.rows.as_slice()).answer(doing).await?;
-        copy.finish().answer(doing).await?;
-        self.rows.clear();
+        let mut transaction = self.settled().await?;
+        let rows = mem::replace(&mut self.rows, Vec::with_capacity(FLUSH_BYTES * 5 / 4));
+        self.sending.spawn(async move {
+            let outcome = copy_rows(&mut transaction, &rows).await;
+            (transaction, outcome)
+        });
         Ok(())
+    }
+
+    /// The transaction, with every row stored that was sent, to be put back or ended.
+    async fn settled(&mut self) -> Result<Upload> {
+        if let Some(sent) = self.sending.join_next().await {
+            let (transaction, outcome) = sent.map_err(|_| LedgerError::GivenUp)?;
+            outcome?;
+            self.transaction = Some(transaction);
+        }
+        self.transaction.take().ok_or(LedgerError::GivenUp)
+    }
+
+    /// The same, which stays.
+    async fn transaction(&mut self) -> Result<&mut Upload> {
+        let transaction = self.settled().await?;
+        Ok(self.transaction.insert(transaction))
     }
 
     async fn next_turn(&mut self, pool: &str) -> Result<i64> {
@@ -211,7 +243,7 @@ impl BatchWriter {
             pool,
             self.priority
         )
-        .fetch_optional(&mut *self.transaction)
+        .fetch_optional(&mut **self.transaction().await?)
         .answer("look up a pool")
         .await?
         .ok_or_else(unknown)
