@@ -1,24 +1,25 @@
 //! The worker: segments images, for a person at a terminal (`segment`) or out of the queue (`run`), and compares methods (`evaluate`).
 //!
-//! A library, so that tests can put another [`engine::Engine`] in the model's place; the binary is `main.rs`.
+//! A library, so that tests can put another [`engine::Engine`] in the model's place, and a load test another [`job::Work`] in the whole
+//! job's; the binary is `main.rs`.
 
 mod artifacts;
-mod cancellations;
+pub mod cancellations;
 mod checkpoint;
 pub mod cli;
 pub mod commands;
-mod deletion_cost;
+pub mod deletion_cost;
 pub mod engine;
-mod errors;
+pub mod errors;
 mod evaluate;
-mod job;
-mod lease;
-mod metrics;
-mod model;
-mod pull;
+pub mod job;
+pub mod lease;
+pub mod metrics;
+pub mod model;
+pub mod pull;
 mod receipt;
 mod reuse;
-mod store;
-mod work;
+pub mod store;
+pub mod work;
 
 pub use errors::Failure;
