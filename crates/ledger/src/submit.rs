@@ -10,8 +10,8 @@ use crate::{
     upload::Upload,
 };
 
-/// How much is gathered before it is sent: the writer needs twice this much memory, and one line more.
-const FLUSH_BYTES: usize = 256 * 1_024;
+/// How much is gathered before it is sent: the writer needs a few times this much memory, and one line more.
+const FLUSH_BYTES: usize = 128 * 1_024;
 
 /// A batch on its way in; see [`Ledger::begin_batch`].
 #[derive(Debug)]
@@ -29,9 +29,20 @@ pub struct BatchWriter {
     idempotency_key: Option<String>,
     /// Over every line so far.
     content: Sha256,
-    /// Rows in COPY's text format that are not sent yet.
-    rows: Vec<u8>,
+    /// What is not sent yet, and about how many bytes that are.
+    jobs: Vec<NewJob>,
+    bytes: usize,
     shares: BTreeMap<String, Share>,
+}
+
+/// A job on its way in.
+#[derive(Debug)]
+struct NewJob {
+    id: Uuid,
+    line: i64,
+    pool: String,
+    request: String,
+    turn: i64,
 }
 
 /// What one pool gets of the batch.
@@ -61,7 +72,8 @@ impl Ledger {
             priority,
             idempotency_key,
             content,
-            rows: Vec::new(),
+            jobs: Vec::new(),
+            bytes: 0,
             shares: BTreeMap::new(),
         };
         // Refuses a pool that does not exist before the foreign key does, by name.
@@ -108,13 +120,53 @@ impl Ledger {
     }
 }
 
+const STORING: &str = "store the jobs of a batch";
+
 /// One COPY. Each is complete by itself, so that between them the connection is free for other statements, and an error shows soon.
-async fn copy_rows(transaction: &mut Upload, rows: &[u8]) -> Result<()> {
+async fn copy_jobs(transaction: &mut Upload, batch: Uuid, priority: i16, jobs: &[NewJob]) -> Result<()> {
     const COPY: &str = "COPY jobs (id, batch_id, line, pool, request, priority, turn, max_attempts) FROM STDIN";
-    let doing = "store the jobs of a batch";
-    let mut copy = transaction.copy_in_raw(COPY).answer(doing).await?;
-    copy.send(rows).answer(doing).await?;
-    copy.finish().answer(doing).await?;
+    let (batch, priority, max_attempts) = (batch.to_string(), priority.to_string(), MAX_ATTEMPTS.to_string());
+    let mut rows = Vec::with_capacity(2 * FLUSH_BYTES);
+    for NewJob { id, line, pool, request, turn } in jobs {
+        let (id, line, turn) = (id.to_string(), line.to_string(), turn.to_string());
+        for column in [&id, &batch, &line, pool, request, &priority, &turn, &max_attempts] {
+            copy::column(&mut rows, column);
+        }
+        copy::end(&mut rows);
+    }
+    let mut copy = transaction.copy_in_raw(COPY).answer(STORING).await?;
+    copy.send(rows.as_slice()).answer(STORING).await?;
+    copy.finish().answer(STORING).await?;
+    Ok(())
+}
+
+/// For few, the last ones of a batch: sqlx sends the end of a COPY as a packet of its own, which TCP holds back until Postgres' side has confirmed the one
+/// before, and that takes its time, 40 ms, in case there were an answer to send with it.
+async fn insert_jobs(transaction: &mut Upload, batch: Uuid, priority: i16, jobs: Vec<NewJob>) -> Result<()> {
+    let (mut ids, mut lines, mut pools, mut requests, mut turns) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for NewJob { id, line, pool, request, turn } in jobs {
+        ids.push(id);
+        lines.push(line);
+        pools.push(pool);
+        requests.push(request);
+        turns.push(turn);
+    }
+    sqlx::query!(
+        "INSERT INTO jobs (id, batch_id, line, pool, request, priority, turn, max_attempts)
+         SELECT id, $1, line, pool, request::json, $2, turn, $3
+         FROM unnest($4::uuid[], $5::bigint[], $6::text[], $7::text[], $8::bigint[]) AS given (id, line, pool, request, turn)",
+        batch,
+        priority,
+        MAX_ATTEMPTS,
+        &ids,
+        &lines,
+        &pools,
+        &requests,
+        &turns
+    )
+    .execute(&mut **transaction)
+    .answer(STORING)
+    .await?;
     Ok(())
 }
 
@@ -139,16 +191,9 @@ impl BatchWriter {
         let turn = self.next_turn(&pool).await?;
         self.content.update(format!("{line} {pool} {content}\n"));
 
-        copy::column(&mut self.rows, &Uuid::now_v7().to_string());
-        copy::column(&mut self.rows, &self.id.to_string());
-        copy::column(&mut self.rows, &line.to_string());
-        copy::column(&mut self.rows, &pool);
-        copy::column(&mut self.rows, &content);
-        copy::column(&mut self.rows, &self.priority.to_string());
-        copy::column(&mut self.rows, &turn.to_string());
-        copy::column(&mut self.rows, &MAX_ATTEMPTS.to_string());
-        copy::end(&mut self.rows);
-        if self.rows.len() >= FLUSH_BYTES { self.flush().await } else { Ok(()) }
+        self.bytes += content.len();
+        self.jobs.push(NewJob { id: Uuid::now_v7(), line: line.cast_signed(), pool, request: content, turn });
+        if self.bytes >= FLUSH_BYTES { self.flush().await } else { Ok(()) }
     }
 
     /// Makes the batch visible, with one outbox row a pool. Where a batch of the same name and content, or of the same idempotency
@@ -187,13 +232,19 @@ impl BatchWriter {
 
     /// Begins to send what was gathered, once what was gathered before is stored; an error of that shows here.
     async fn flush(&mut self) -> Result<()> {
-        if self.rows.is_empty() {
+        if self.jobs.is_empty() {
             return Ok(());
         }
         let mut transaction = self.settled().await?;
-        let rows = mem::replace(&mut self.rows, Vec::with_capacity(FLUSH_BYTES * 5 / 4));
+        let is_full = mem::take(&mut self.bytes) >= FLUSH_BYTES;
+        let jobs = mem::take(&mut self.jobs);
+        let (batch, priority) = (self.id, self.priority);
         self.sending.spawn(async move {
-            let outcome = copy_rows(&mut transaction, &rows).await;
+            let outcome = if is_full {
+                copy_jobs(&mut transaction, batch, priority, &jobs).await
+            } else {
+                insert_jobs(&mut transaction, batch, priority, jobs).await
+            };
             (transaction, outcome)
         });
         Ok(())
