@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test chaos clean
+.PHONY: help setup build demo test chaos load clean
 
 NEXTEST := 0.9.143
 
@@ -26,6 +26,12 @@ test: build ## unit tests, parity with the official SAM, end to end through real
 
 chaos: build ## 10,000 jobs while everything is killed, cut off and restarted, and a verdict; SEED=1 JOBS=10000 MINUTES=12
 	@target/debug/chaos $(if $(SEED),--seed '$(SEED)') $(if $(JOBS),--jobs '$(JOBS)') $(if $(MINUTES),--minutes '$(MINUTES)')
+
+load: setup ## rates of submission, claims and results, and how soon work starts, beside Celery and Procrastinate on the same servers
+	cargo build --release -p dispatcher -p tests
+	target/release/load rates -- --record-files
+	python3 -m venv target/peers && target/peers/bin/pip install --quiet --requirement tests/peers/requirements.txt
+	target/release/load peers --python target/peers/bin/python
 
 clean: ## remove what builds and demos made; the installed things stay
 	cargo clean
