@@ -1,5 +1,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
+use uuid::Uuid;
+
 use crate::{
     ClaimedJob, ErrorClass, Finalised, JobFailure, Lease, Ledger, LedgerError, Result,
     errors::Answer as _,
@@ -13,6 +15,51 @@ pub(crate) struct Ask {
     pool: String,
     worker: String,
     ttl: Duration,
+}
+
+/// What a claim says of a job.
+struct Row {
+    id: Uuid,
+    batch_id: Uuid,
+    epoch: i64,
+    attempt: i32,
+    max_attempts: i32,
+    request: String,
+    reuse: bool,
+    traceparent: Option<String>,
+}
+
+/// The statement for so many jobs. Where the number is a parameter, Postgres plans each call anew, and that takes longer than one claim: for one job
+/// it is in the text.
+macro_rules! claim {
+    ($limit:tt, $($argument:expr),+) => {
+        sqlx::query_as!(
+            Row,
+            r#"
+            WITH next AS MATERIALIZED (
+                SELECT id FROM jobs
+                WHERE pool = $1 AND state = 'queued' AND run_at <= now()
+                ORDER BY priority DESC, turn, id
+                LIMIT "# + $limit + r#"
+                FOR UPDATE SKIP LOCKED
+            ), claimed AS (
+                UPDATE jobs SET state = 'running', attempt = attempt + 1, epoch = epoch + 1, started_at = now()
+                FROM next
+                WHERE jobs.id = next.id
+                RETURNING jobs.*
+            ), leased AS (
+                INSERT INTO leases (job_id, epoch, worker, ttl, expires_at)
+                SELECT id, epoch, $2, make_interval(secs => $3), now() + make_interval(secs => $3) FROM claimed
+            ), begun AS (
+                INSERT INTO attempts (job_id, epoch, attempt, worker) SELECT id, epoch, attempt, $2 FROM claimed
+            )
+            SELECT claimed.id, batch_id, epoch, attempt, max_attempts, request::text AS "request!", reuse, traceparent
+            FROM claimed
+            JOIN batches ON batches.id = batch_id
+            "#,
+            $($argument),+
+        )
+    };
 }
 
 impl Ledger {
@@ -46,41 +93,20 @@ impl Ledger {
 
     /// At most as many jobs as that, or why some were none.
     async fn claim_alike(&self, Ask { pool, worker, ttl }: &Ask, count: usize) -> Answers<Option<ClaimedJob>> {
-        let rows = sqlx::query!(
-            r#"
-            WITH next AS MATERIALIZED (
-                SELECT id FROM jobs
-                WHERE pool = $1 AND state = 'queued' AND run_at <= now()
-                ORDER BY priority DESC, turn, id
-                LIMIT $4
-                FOR UPDATE SKIP LOCKED
-            ), claimed AS (
-                UPDATE jobs SET state = 'running', attempt = attempt + 1, epoch = epoch + 1, started_at = now()
-                FROM next
-                WHERE jobs.id = next.id
-                RETURNING jobs.*
-            ), leased AS (
-                INSERT INTO leases (job_id, epoch, worker, ttl, expires_at)
-                SELECT id, epoch, $2, make_interval(secs => $3), now() + make_interval(secs => $3) FROM claimed
-            ), begun AS (
-                INSERT INTO attempts (job_id, epoch, attempt, worker) SELECT id, epoch, attempt, $2 FROM claimed
-            )
-            SELECT claimed.id, batch_id, epoch, attempt, max_attempts, request::text AS "request!", reuse, traceparent
-            FROM claimed
-            JOIN batches ON batches.id = batch_id
-            "#,
-            pool.as_str(),
-            worker.as_str(),
-            ttl.as_secs_f64(),
-            count as i64
-        );
-        let rows = match rows.fetch_all(&self.pool).answer("claim jobs").await {
+        let (seconds, limit) = (ttl.as_secs_f64(), count as i64);
+        let (pool, worker) = (pool.as_str(), worker.as_str());
+        let rows = if count == 1 {
+            claim!("1", pool, worker, seconds).fetch_all(&self.pool).answer("claim a job").await
+        } else {
+            claim!("$4", pool, worker, seconds, limit).fetch_all(&self.pool).answer("claim jobs").await
+        };
+        let rows = match rows {
             Ok(rows) => rows,
             Err(error) => return everyones(error, count),
         };
         let mut answers = Vec::new();
         for row in rows {
-            let lease = Lease { job_id: row.id, batch_id: row.batch_id, epoch: row.epoch, worker: worker.clone() };
+            let lease = Lease { job_id: row.id, batch_id: row.batch_id, epoch: row.epoch, worker: worker.into() };
             answers.push(match read_request(row.id, &row.request) {
                 Ok(request) => Ok(Some(ClaimedJob {
                     lease,

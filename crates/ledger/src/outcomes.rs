@@ -135,31 +135,22 @@ struct OfClaim<'a, T> {
     row: &'a T,
 }
 
-async fn finalise_all(pool: PgPool, successes: Vec<Success>) -> Answers<Finalised> {
-    match finalise_together(&pool, &successes).await {
-        Ok(answers) => answers.into_iter().map(Ok).collect(),
-        Err(error) if successes.len() == 1 || error.is_transient() => everyones(error, successes.len()),
-        // One that cannot be stored, and nothing says which: the others are not to suffer for it.
-        Err(_) => {
-            let mut answers = Vec::new();
-            for success in &successes {
-                answers.push(finalise_together(&pool, slice::from_ref(success)).await.map(|answers| answers[0]));
-            }
-            answers
-        }
-    }
+/// A claim whose result was accepted.
+struct Accepted {
+    job_id: Uuid,
+    epoch: i64,
 }
 
-/// All of them, or by an error none.
-async fn finalise_together(pool: &PgPool, successes: &[Success]) -> Result<Vec<Finalised>> {
-    let jobs: Vec<Uuid> = successes.iter().map(|success| success.job_id).collect();
-    let epochs: Vec<i64> = successes.iter().map(|success| success.epoch).collect();
-    let seconds: Vec<f64> = successes.iter().map(|success| success.result.seconds).collect();
-    let changed = sqlx::query!(
-        r#"
+/// The statement for the claims that are given as ids, epochs and seconds. Arrays Postgres plans anew at each call, and that takes longer than one result:
+/// for one job they are single values.
+macro_rules! finalise {
+    ($given:tt, $jobs:expr, $epochs:expr, $seconds:expr, $masks:expr, $scores:expr, $artifacts:expr) => {
+        sqlx::query_as!(
+            Accepted,
+            r#"
         WITH held AS MATERIALIZED (
             SELECT id, given.seconds
-            FROM unnest($1::uuid[], $2::bigint[], $3::float8[]) AS given (job_id, epoch, seconds)
+            FROM "# + $given + r#" AS given (job_id, epoch, seconds)
             JOIN jobs ON jobs.id = given.job_id
             WHERE jobs.epoch = given.epoch AND state = 'running'
             -- In the order in which a batch is cancelled: nobody waits for the other in a circle.
@@ -206,14 +197,47 @@ async fn finalise_together(pool: &PgPool, successes: &[Success]) -> Result<Vec<F
         )
         SELECT job_id, epoch FROM changed
         "#,
-        &jobs,
-        &epochs,
-        &seconds,
-        Json(of_claims(successes, |result| &result.masks)) as _,
-        Json(of_claims(successes, |result| &result.scores)) as _,
-        Json(of_claims(successes, |result| &result.artifacts)) as _
-    );
-    let changed = changed.fetch_all(pool).answer("accept results").await?;
+            $jobs,
+            $epochs,
+            $seconds,
+            $masks as _,
+            $scores as _,
+            $artifacts as _
+        )
+    };
+}
+
+async fn finalise_all(pool: PgPool, successes: Vec<Success>) -> Answers<Finalised> {
+    match finalise_together(&pool, &successes).await {
+        Ok(answers) => answers.into_iter().map(Ok).collect(),
+        Err(error) if successes.len() == 1 || error.is_transient() => everyones(error, successes.len()),
+        // One that cannot be stored, and nothing says which: the others are not to suffer for it.
+        Err(_) => {
+            let mut answers = Vec::new();
+            for success in &successes {
+                answers.push(finalise_together(&pool, slice::from_ref(success)).await.map(|answers| answers[0]));
+            }
+            answers
+        }
+    }
+}
+
+/// All of them, or by an error none.
+async fn finalise_together(pool: &PgPool, successes: &[Success]) -> Result<Vec<Finalised>> {
+    let jobs: Vec<Uuid> = successes.iter().map(|success| success.job_id).collect();
+    let epochs: Vec<i64> = successes.iter().map(|success| success.epoch).collect();
+    let seconds: Vec<f64> = successes.iter().map(|success| success.result.seconds).collect();
+    let masks = Json(of_claims(successes, |result| &result.masks));
+    let scores = Json(of_claims(successes, |result| &result.scores));
+    let artifacts = Json(of_claims(successes, |result| &result.artifacts));
+    let changed = if let ([job], [epoch], [seconds]) = (&*jobs, &*epochs, &*seconds) {
+        let changed = finalise!("(SELECT $1::uuid, $2::bigint, $3::float8)", job, epoch, seconds, masks, scores, artifacts);
+        changed.fetch_all(pool).answer("accept a result").await?
+    } else {
+        let changed =
+            finalise!("unnest($1::uuid[], $2::bigint[], $3::float8[])", &jobs, &epochs, &seconds, masks, scores, artifacts);
+        changed.fetch_all(pool).answer("accept results").await?
+    };
     let mut answers = Vec::new();
     for success in successes {
         answers.push(if changed.iter().any(|claim| claim.job_id == success.job_id && claim.epoch == success.epoch) {
