@@ -210,7 +210,7 @@ pub async fn depth(system: &System, batch: Uuid) -> anyhow::Result<Depth> {
     let mut claims = Vec::new();
     for _ in 0..200 {
         let started = Instant::now();
-        let job = system.ledger.claim(POOL, "load", Duration::from_secs(60)).await?.context("there is a job")?;
+        let job = system.ledger.claim(POOL, "load", Duration::from_mins(1)).await?.context("there is a job")?;
         claims.push(started.elapsed().as_secs_f64());
         let _ = system.ledger.release(&job.lease).await?;
     }
