@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test chaos bench clean
+.PHONY: help setup build demo test chaos bench load clean
 
 NEXTEST := 0.9.143
 
@@ -30,6 +30,12 @@ chaos: build ## 10,000 jobs while everything is killed, cut off and restarted, a
 bench: setup ## a fine-tuning step against the official implementation's, in turns; SIZE=vit_b TURNS=3 STEPS=3 DEVICE=cpu PRECISION=fp32
 	@scripts/bench $(if $(SIZE),--size '$(SIZE)') $(if $(TURNS),--turns '$(TURNS)') $(if $(STEPS),--steps '$(STEPS)') \
 		$(if $(DEVICE),--device '$(DEVICE)') $(if $(PRECISION),--precision '$(PRECISION)')
+
+load: setup ## rates of submission, claims and results, and how soon work starts, beside Celery and Procrastinate on the same servers
+	cargo build --release -p dispatcher -p tests
+	target/release/load rates -- --record-files
+	python3 -m venv target/peers && target/peers/bin/pip install --quiet --requirement tests/peers/requirements.txt
+	target/release/load peers --python target/peers/bin/python
 
 clean: ## remove what builds and demos made; the installed things stay
 	cargo clean

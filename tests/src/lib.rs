@@ -4,6 +4,7 @@
 pub mod chaos;
 mod collector;
 mod images;
+pub mod load;
 pub mod observed;
 pub mod pipelined;
 pub mod quick;

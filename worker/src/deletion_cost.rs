@@ -24,6 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(5));
 
 /// The jobs that this worker has, counted.
+#[derive(Default)]
 pub struct HeldJobs(watch::Sender<usize>);
 
 /// One of them, until it is dropped.
@@ -32,7 +33,7 @@ pub struct HeldJob<'a>(&'a HeldJobs);
 impl HeldJobs {
     /// None yet.
     pub fn new() -> Self {
-        Self(watch::Sender::new(0))
+        Self::default()
     }
 
     /// One more.

@@ -65,6 +65,18 @@ pub struct Worker {
     pub outage: Mutex<Outage>,
 }
 
+/// What is done with a job between its claim and the last word on it. A load test puts a job that costs nothing in its place.
+pub trait Work: Send + Sync + 'static {
+    /// What came of the job, or why nothing did. Cancelling `stop` ends it early.
+    fn work(&self, job: &ClaimedJob, stop: &CancellationToken) -> impl Future<Output = Result<Worked, JobError>> + Send;
+}
+
+impl Work for Worker {
+    fn work(&self, job: &ClaimedJob, stop: &CancellationToken) -> impl Future<Output = Result<Worked, JobError>> + Send {
+        self.work(job, stop)
+    }
+}
+
 /// What asking for work came to.
 pub enum Claim {
     /// A job, and when it was asked for.
@@ -172,7 +184,7 @@ impl Worker {
     }
 
     /// Does the claimed job and has the last word on it, to be called in its span. `asked_at` is when the claim was sent.
-    pub async fn process(&self, job: ClaimedJob, asked_at: tokio::time::Instant) -> Outcome {
+    pub async fn process(&self, work: &impl Work, job: ClaimedJob, asked_at: tokio::time::Instant) -> Outcome {
         let _held = (self.held_jobs.hold(), self.metrics.model_time.held());
         let started = Instant::now();
         let (attempt, epoch) = (job.attempt, job.lease.epoch);
@@ -183,7 +195,7 @@ impl Worker {
         let mut worked = tokio::select! {
             biased;
             () = lease.interrupted().cancelled() => Err(JobError::Shutdown),
-            worked = self.work(&job, lease.interrupted()) => worked,
+            worked = work.work(&job, lease.interrupted()) => worked,
         };
         let was_lost = lease.interrupted().is_cancelled() && !self.stop_jobs.is_cancelled();
         let outcome = if was_lost { Outcome::LeaseLost } else { self.record(&lease, &mut worked).await };

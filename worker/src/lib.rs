@@ -1,27 +1,28 @@
 //! The worker: segments images, for a person at a terminal (`segment`) or out of the queue (`run`), compares methods (`evaluate`), and
 //! measures what an image costs (`bench`).
 //!
-//! A library, so that tests can put another [`engine::Engine`] in the model's place; the binary is `main.rs`.
+//! A library, so that tests can put another [`engine::Engine`] in the model's place, and a load test another [`job::Work`] in the whole
+//! job's; the binary is `main.rs`.
 
 mod artifacts;
 mod bench;
-mod cancellations;
+pub mod cancellations;
 mod checkpoint;
 pub mod cli;
 pub mod commands;
-mod deletion_cost;
+pub mod deletion_cost;
 pub mod engine;
-mod errors;
+pub mod errors;
 mod evaluate;
-mod job;
-mod lease;
-mod metrics;
-mod model;
+pub mod job;
+pub mod lease;
+pub mod metrics;
+pub mod model;
 mod model_time;
-mod pull;
+pub mod pull;
 mod receipt;
 mod reuse;
-mod store;
-mod work;
+pub mod store;
+pub mod work;
 
 pub use errors::Failure;

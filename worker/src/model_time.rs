@@ -177,8 +177,9 @@ mod tests {
     #[test]
     fn counts_all_time_once_and_none_before_there_is_a_model() {
         let time = ModelTime::new(1).expect("sound metrics");
-        let sum =
-            || time.collect().iter().flat_map(MetricFamily::get_metric).map(|metric| metric.get_counter().get_value()).sum::<f64>();
+        let sum = || {
+            time.collect().iter().flat_map(MetricFamily::get_metric).map(|metric| metric.get_counter().get_value()).sum::<f64>()
+        };
         drop(time.held());
         assert!(sum().abs() < f64::EPSILON);
         let started = Instant::now();

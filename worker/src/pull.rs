@@ -12,7 +12,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use crate::job::{Claim, Worker};
+use crate::job::{Claim, Work, Worker};
 
 /// How often an idle worker looks for work that no token announced.
 const IDLE_POLL: Duration = Duration::from_secs(15);
@@ -20,6 +20,9 @@ const IDLE_POLL: Duration = Duration::from_secs(15);
 const BROKER_AWAY_POLL: Duration = Duration::from_secs(5);
 /// How often the broker's connection is looked at.
 const CHECK: Duration = Duration::from_secs(1);
+/// How long a token goes on for further jobs. Not for long: RabbitMQ takes it for lost after half an hour, and other places of this worker and others
+/// have tokens of their own.
+const TOKEN_SERVES: Duration = Duration::from_secs(1);
 /// How long giving jobs back may take once they have to stop.
 const GIVE_BACK: Duration = Duration::from_secs(4);
 
@@ -31,8 +34,9 @@ struct Ended {
 
 /// Does jobs, at most `prefetch` at once, until `shutdown`; then lets those that run go on for at most `drain` and gives the
 /// others back. An error says that this worker can do no more.
-pub async fn pull(
+pub async fn pull<W: Work>(
     worker: &Arc<Worker>,
+    work: &Arc<W>,
     mut tokens: Tokens,
     prefetch: usize,
     drain: Duration,
@@ -55,13 +59,13 @@ pub async fn pull(
             token = tokens.next(), if has_room => match token {
                 Some(token) => {
                     next_poll = Instant::now() + jitter(IDLE_POLL);
-                    tasks.spawn(serve_token(Arc::clone(worker), token, shutdown.clone()));
+                    tasks.spawn(serve_token(Arc::clone(worker), Arc::clone(work), token, shutdown.clone()));
                 }
                 None => break false,
             },
             () = sleep_until(next_poll), if has_room => {
                 next_poll = Instant::now() + jitter(if is_connected { IDLE_POLL } else { BROKER_AWAY_POLL });
-                tasks.spawn(poll(Arc::clone(worker), shutdown.clone()));
+                tasks.spawn(poll(Arc::clone(worker), Arc::clone(work), shutdown.clone()));
             }
             _ = check.tick() => {
                 is_connected = tokens.is_connected();
@@ -92,35 +96,46 @@ pub async fn pull(
     Ok(())
 }
 
-async fn serve_token(worker: Arc<Worker>, token: Token, shutdown: CancellationToken) -> Ended {
-    let coming = worker.metrics.model_time.coming();
-    let claim = worker.claim(&shutdown).await;
-    drop(coming);
-    match claim {
-        Claim::Job(job, asked_at) => {
-            let span = worker.span(&job);
-            let work = async {
-                worker.process(*job, asked_at).await;
-                // Whatever became of the job: if it needs another token, the ledger sends one.
-                token.ack().await;
-            };
-            Box::pin(work.instrument(span)).await;
+/// Job after job while the token is young. An image takes seconds, so that its token is used up by it; where jobs take milliseconds, a token a job
+/// would cost the broker more than the jobs cost everything else, and no reconciler could send so many.
+async fn serve_token<W: Work>(worker: Arc<Worker>, work: Arc<W>, token: Token, shutdown: CancellationToken) -> Ended {
+    let received_at = Instant::now();
+    let mut is_used = false;
+    let is_stopped = loop {
+        let coming = worker.metrics.model_time.coming();
+        let claim = worker.claim(&shutdown).await;
+        drop(coming);
+        match claim {
+            Claim::Job(job, asked_at) => {
+                let span = worker.span(&job);
+                Box::pin(worker.process(&*work, *job, asked_at).instrument(span)).await;
+                is_used = true;
+            }
+            Claim::Nothing => break false,
+            Claim::Stopped => break true,
         }
-        Claim::Nothing => {
+        if received_at.elapsed() > TOKEN_SERVES {
+            break false;
+        }
+    };
+    // Whatever became of its jobs: if they need another token, the ledger sends one.
+    if is_stopped {
+        token.give_back().await;
+    } else {
+        if !is_used {
             worker.metrics.record_token_without_work();
-            token.ack().await;
         }
-        Claim::Stopped => token.give_back().await,
+        token.ack().await;
     }
     Ended { found_unannounced_work: false }
 }
 
-async fn poll(worker: Arc<Worker>, shutdown: CancellationToken) -> Ended {
+async fn poll<W: Work>(worker: Arc<Worker>, work: Arc<W>, shutdown: CancellationToken) -> Ended {
     let Claim::Job(job, asked_at) = worker.claim(&shutdown).await else {
         return Ended { found_unannounced_work: false };
     };
     let span = worker.span(&job);
-    worker.process(*job, asked_at).instrument(span).await;
+    worker.process(&*work, *job, asked_at).instrument(span).await;
     Ended { found_unannounced_work: true }
 }
 

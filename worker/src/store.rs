@@ -27,6 +27,12 @@ impl StoreState {
     }
 }
 
+impl Default for StoreState {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Worker {
     /// Returns at once while no job had trouble with the store, and else when the masks' bucket answers.
     pub async fn store_answers(&self) {

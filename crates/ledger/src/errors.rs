@@ -1,4 +1,4 @@
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use sqlx::{error::DatabaseError, migrate::MigrateError, postgres::PgDatabaseError};
 
@@ -94,6 +94,12 @@ pub enum LedgerError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A statement for several calls failed.
+    #[error(transparent)]
+    Shared(Arc<LedgerError>),
+    /// The statement of a call was given up, as the program ends or by a panic.
+    #[error("a call to the database was given up")]
+    GivenUp,
 }
 
 impl LedgerError {
@@ -115,7 +121,8 @@ impl LedgerError {
     /// deadlocks and serialization failures.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::NoAnswer { .. } => true,
+            Self::NoAnswer { .. } | Self::GivenUp => true,
+            Self::Shared(error) => error.is_transient(),
             Self::Unreachable { source, .. }
             | Self::Query { source, .. }
             | Self::Migration { source: MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) } => {

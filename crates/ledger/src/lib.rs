@@ -35,12 +35,14 @@ mod retrying;
 mod reuse;
 mod submit;
 mod time;
+mod together;
 mod upload;
 
 use std::{io, sync::LazyLock, time::Duration};
 
 pub use batch::{AgedJobs, BatchStatus, Counts, NewBatch, PoolStatus, SubmittedBatch, Workload};
 pub use cancelling::Cancellations;
+use claims::Ask;
 use errors::Answer as _;
 pub use errors::LedgerError;
 pub use job::{
@@ -48,12 +50,14 @@ pub use job::{
     ReapedJob, ReusableResult, ReuseKey, Score, ScoredJob,
 };
 pub use outbox::OutboxBatch;
+use outcomes::Success;
 use sqlx::{
     Connection, PgConnection, PgPool,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 pub use submit::BatchWriter;
+use together::Together;
 
 /// The most attempts a job may have.
 pub const MAX_ATTEMPTS: i32 = 5;
@@ -78,6 +82,9 @@ type Result<T, E = LedgerError> = std::result::Result<T, E>;
 #[derive(Debug, Clone)]
 pub struct Ledger {
     pool: PgPool,
+    claims: Together<Ask, Option<ClaimedJob>>,
+    beginnings: Together<Lease, ()>,
+    results: Together<Success, Finalised>,
 }
 
 impl Ledger {
@@ -102,7 +109,7 @@ impl Ledger {
             .acquire_timeout(CONNECT_TIMEOUT)
             .after_release(|connection, _| Box::pin(still_answers(connection)))
             .connect_lazy_with(options);
-        Ok(Self { pool })
+        Ok(Self { pool, claims: Together::default(), beginnings: Together::default(), results: Together::default() })
     }
 
     /// Brings the schema up to date; several may call it at once.

@@ -24,8 +24,9 @@ impl Ledger {
                         WHERE other.worker = leases.worker
                             AND (other.outcome IS NULL OR other.outcome = 'lost' AND other.finished_at > jobs.started_at)
                             AND CASE
-                                WHEN own.begun_at IS NOT NULL THEN other.begun_at > own.begun_at
-                                ELSE other.begun_at IS NOT NULL OR other.started_at < jobs.started_at
+                                -- Of those that were begun with or claimed together, one: whichever.
+                                WHEN own.begun_at IS NOT NULL THEN (other.begun_at, other.job_id) > (own.begun_at, own.job_id)
+                                ELSE other.begun_at IS NOT NULL OR (other.started_at, other.job_id) < (jobs.started_at, jobs.id)
                             END
                     ) THEN 0 ELSE 1 END AS charged
                 FROM leases

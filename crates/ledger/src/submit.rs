@@ -1,7 +1,8 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, mem};
 
 use request::SegmentationRequest;
 use sha2::{Digest as _, Sha256};
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::{
@@ -9,14 +10,18 @@ use crate::{
     upload::Upload,
 };
 
-/// How much is gathered before it is sent: the writer needs this much memory, and one line more.
-const FLUSH_BYTES: usize = 64 * 1_024;
+/// How much is gathered before it is sent: the writer needs a few times this much memory, and one line more.
+const FLUSH_BYTES: usize = 128 * 1_024;
 
 /// A batch on its way in; see [`Ledger::begin_batch`].
 #[derive(Debug)]
 pub struct BatchWriter {
     ledger: Ledger,
-    transaction: Upload,
+    /// Not here while rows are sent.
+    transaction: Option<Upload>,
+    /// Sends rows, at most one task at a time: Postgres stores them while the next are gathered. Ends when this is dropped, and then nothing is
+    /// committed.
+    sending: JoinSet<(Upload, Result<()>)>,
     id: Uuid,
     name: Option<String>,
     pool: String,
@@ -24,9 +29,20 @@ pub struct BatchWriter {
     idempotency_key: Option<String>,
     /// Over every line so far.
     content: Sha256,
-    /// Rows in COPY's text format that are not sent yet.
-    rows: Vec<u8>,
+    /// What is not sent yet, and about how many bytes that are.
+    jobs: Vec<NewJob>,
+    bytes: usize,
     shares: BTreeMap<String, Share>,
+}
+
+/// A job on its way in.
+#[derive(Debug)]
+struct NewJob {
+    id: Uuid,
+    line: i64,
+    pool: String,
+    request: String,
+    turn: i64,
 }
 
 /// What one pool gets of the batch.
@@ -41,13 +57,14 @@ impl Ledger {
     /// Begins a batch in a transaction of its own. Nothing is visible before the commit; dropping the writer rolls back.
     pub async fn begin_batch(&self, batch: NewBatch) -> Result<BatchWriter> {
         let doing = "begin a batch";
-        let transaction = Upload::begin(&self.pool).answer(doing).await?;
+        let transaction = Some(Upload::begin(&self.pool).answer(doing).await?);
         let NewBatch { name, pool, priority, idempotency_key, reuse, traceparent } = batch;
         let mut content = Sha256::new();
         content.update(format!("priority {priority}, reuse {reuse}\n"));
         let mut writer = BatchWriter {
             ledger: self.clone(),
             transaction,
+            sending: JoinSet::new(),
             id: Uuid::now_v7(),
             // Postgres keeps no NUL in a text.
             name: name.map(|name| name.replace('\0', "")),
@@ -55,7 +72,8 @@ impl Ledger {
             priority,
             idempotency_key,
             content,
-            rows: Vec::new(),
+            jobs: Vec::new(),
+            bytes: 0,
             shares: BTreeMap::new(),
         };
         // Refuses a pool that does not exist before the foreign key does, by name.
@@ -68,7 +86,7 @@ impl Ledger {
             reuse,
             traceparent
         )
-        .execute(&mut *writer.transaction)
+        .execute(&mut **writer.transaction().await?)
         .answer(doing)
         .await?;
         Ok(writer)
@@ -102,6 +120,56 @@ impl Ledger {
     }
 }
 
+const STORING: &str = "store the jobs of a batch";
+
+/// One COPY. Each is complete by itself, so that between them the connection is free for other statements, and an error shows soon.
+async fn copy_jobs(transaction: &mut Upload, batch: Uuid, priority: i16, jobs: &[NewJob]) -> Result<()> {
+    const COPY: &str = "COPY jobs (id, batch_id, line, pool, request, priority, turn, max_attempts) FROM STDIN";
+    let (batch, priority, max_attempts) = (batch.to_string(), priority.to_string(), MAX_ATTEMPTS.to_string());
+    let mut rows = Vec::with_capacity(2 * FLUSH_BYTES);
+    for NewJob { id, line, pool, request, turn } in jobs {
+        let (id, line, turn) = (id.to_string(), line.to_string(), turn.to_string());
+        for column in [&id, &batch, &line, pool, request, &priority, &turn, &max_attempts] {
+            copy::column(&mut rows, column);
+        }
+        copy::end(&mut rows);
+    }
+    let mut copy = transaction.copy_in_raw(COPY).answer(STORING).await?;
+    copy.send(rows.as_slice()).answer(STORING).await?;
+    copy.finish().answer(STORING).await?;
+    Ok(())
+}
+
+/// For few, the last ones of a batch: sqlx sends the end of a COPY as a packet of its own, which TCP holds back until Postgres' side has confirmed the one
+/// before, and that takes its time, 40 ms, in case there were an answer to send with it.
+async fn insert_jobs(transaction: &mut Upload, batch: Uuid, priority: i16, jobs: Vec<NewJob>) -> Result<()> {
+    let (mut ids, mut lines, mut pools, mut requests, mut turns) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for NewJob { id, line, pool, request, turn } in jobs {
+        ids.push(id);
+        lines.push(line);
+        pools.push(pool);
+        requests.push(request);
+        turns.push(turn);
+    }
+    sqlx::query!(
+        "INSERT INTO jobs (id, batch_id, line, pool, request, priority, turn, max_attempts)
+         SELECT id, $1, line, pool, request::json, $2, turn, $3
+         FROM unnest($4::uuid[], $5::bigint[], $6::text[], $7::text[], $8::bigint[]) AS given (id, line, pool, request, turn)",
+        batch,
+        priority,
+        MAX_ATTEMPTS,
+        &ids,
+        &lines,
+        &pools,
+        &requests,
+        &turns
+    )
+    .execute(&mut **transaction)
+    .answer(STORING)
+    .await?;
+    Ok(())
+}
+
 impl BatchWriter {
     /// The id the batch will have.
     pub fn id(&self) -> Uuid {
@@ -119,16 +187,9 @@ impl BatchWriter {
         let turn = self.next_turn(&pool).await?;
         self.content.update(format!("{line} {pool} {content}\n"));
 
-        copy::column(&mut self.rows, &Uuid::now_v7().to_string());
-        copy::column(&mut self.rows, &self.id.to_string());
-        copy::column(&mut self.rows, &line.to_string());
-        copy::column(&mut self.rows, &pool);
-        copy::column(&mut self.rows, &content);
-        copy::column(&mut self.rows, &self.priority.to_string());
-        copy::column(&mut self.rows, &turn.to_string());
-        copy::column(&mut self.rows, &MAX_ATTEMPTS.to_string());
-        copy::end(&mut self.rows);
-        if self.rows.len() >= FLUSH_BYTES { self.flush().await } else { Ok(()) }
+        self.bytes += content.len();
+        self.jobs.push(NewJob { id: Uuid::now_v7(), line: line.cast_signed(), pool, request: content, turn });
+        if self.bytes >= FLUSH_BYTES { self.flush().await } else { Ok(()) }
     }
 
     /// Makes the batch visible, with one outbox row a pool. Where a batch of the same name and content, or of the same idempotency
@@ -136,6 +197,7 @@ impl BatchWriter {
     pub async fn commit(mut self) -> Result<SubmittedBatch> {
         let doing = "commit a batch";
         self.flush().await?;
+        let mut transaction = self.settled().await?;
         let jobs: u64 = self.shares.values().map(|share| u64::from(share.jobs.unsigned_abs())).sum();
         if jobs == 0 {
             return Err(LedgerError::EmptyBatch);
@@ -149,34 +211,55 @@ impl BatchWriter {
             content_sha256
         );
         // Waits for the end of a submission of the same identity that is under way.
-        match identity.execute(&mut *self.transaction).answer(doing).await {
+        match identity.execute(&mut *transaction).answer(doing).await {
             Err(error) if error.is_unique_violation() => {
-                self.transaction.rollback().answer(doing).await?;
+                transaction.rollback().answer(doing).await?;
                 return self.ledger.earlier_batch(self.idempotency_key, self.name, content_sha256).await;
             }
             outcome => outcome?,
         };
         sqlx::query!("INSERT INTO outbox (pool, tokens) SELECT * FROM unnest($1::text[], $2::integer[])", &pools, &tokens)
-            .execute(&mut *self.transaction)
+            .execute(&mut *transaction)
             .answer(doing)
             .await?;
-        self.transaction.commit().answer(doing).await?;
+        transaction.commit().answer(doing).await?;
         Ok(SubmittedBatch { id: self.id, jobs, is_new: true })
     }
 
-    /// One COPY of what was gathered. Each is complete by itself, so that between them the connection is free for other
-    /// statements, and an error shows soon.
+    /// Begins to send what was gathered, once what was gathered before is stored; an error of that shows here.
     async fn flush(&mut self) -> Result<()> {
-        const COPY: &str = "COPY jobs (id, batch_id, line, pool, request, priority, turn, max_attempts) FROM STDIN";
-        let doing = "store the jobs of a batch";
-        if self.rows.is_empty() {
+        if self.jobs.is_empty() {
             return Ok(());
         }
-        let mut copy = self.transaction.copy_in_raw(COPY).answer(doing).await?;
-        copy.send(self.rows.as_slice()).answer(doing).await?;
-        copy.finish().answer(doing).await?;
-        self.rows.clear();
+        let mut transaction = self.settled().await?;
+        let is_full = mem::take(&mut self.bytes) >= FLUSH_BYTES;
+        let jobs = mem::take(&mut self.jobs);
+        let (batch, priority) = (self.id, self.priority);
+        self.sending.spawn(async move {
+            let outcome = if is_full {
+                copy_jobs(&mut transaction, batch, priority, &jobs).await
+            } else {
+                insert_jobs(&mut transaction, batch, priority, jobs).await
+            };
+            (transaction, outcome)
+        });
         Ok(())
+    }
+
+    /// The transaction, with every row stored that was sent, to be put back or ended.
+    async fn settled(&mut self) -> Result<Upload> {
+        if let Some(sent) = self.sending.join_next().await {
+            let (transaction, outcome) = sent.map_err(|_| LedgerError::GivenUp)?;
+            outcome?;
+            self.transaction = Some(transaction);
+        }
+        self.transaction.take().ok_or(LedgerError::GivenUp)
+    }
+
+    /// The same, which stays.
+    async fn transaction(&mut self) -> Result<&mut Upload> {
+        let transaction = self.settled().await?;
+        Ok(self.transaction.insert(transaction))
     }
 
     async fn next_turn(&mut self, pool: &str) -> Result<i64> {
@@ -207,7 +290,7 @@ impl BatchWriter {
             pool,
             self.priority
         )
-        .fetch_optional(&mut *self.transaction)
+        .fetch_optional(&mut **self.transaction().await?)
         .answer("look up a pool")
         .await?
         .ok_or_else(unknown)

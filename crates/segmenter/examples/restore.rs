@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     };
     let mut sam = Sam::new(&Checkpoint::read(Path::new(checkpoint))?, device)?;
-    let bytes = 4 * sam.encoder_parameters.values_mut().numel();
+    let bytes = 4 * sam.encoder_parameters.count();
     let mut seconds = Vec::new();
     for _ in 0..=TIMES {
         wait();

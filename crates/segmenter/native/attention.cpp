@@ -12,11 +12,8 @@
 namespace native {
 namespace {
 
-/// Queries of a tile of a window too large to be a tile itself.
+/// Queries of a tile: a window of SAM's is one, the whole grid is sixteen.
 constexpr int64_t TILE_QUERIES = 256;
-/// Windows of at most so many tokens are taken whole, so many at once.
-constexpr int64_t SMALL_WINDOW = 512;
-constexpr int64_t WINDOWS_AT_ONCE = 4;
 
 #define FOR_EACH_PROCESSOR __attribute__((target_clones("avx512f", "avx2", "default")))
 
@@ -121,12 +118,11 @@ void softmax_backward(
     }
 }
 
-/// Some windows of one head of one image, taken in one go.
+/// One window of one head of one image.
 struct Task {
     int64_t image;
     int64_t head;
-    int64_t first_window;
-    int64_t windows;
+    int64_t window;
 };
 
 /// The sizes, and where each window's tokens are.
@@ -142,39 +138,36 @@ struct Layout {
     int64_t across() const { return (width + side - 1) / side; }
     int64_t windows() const { return down() * across(); }
     int64_t table() const { return 2 * side - 1; }
-    bool is_tiled() const { return tokens() > SMALL_WINDOW; }
 
     std::vector<Task> tasks() const {
-        const int64_t at_once = is_tiled() ? 1 : WINDOWS_AT_ONCE;
         std::vector<Task> tasks;
         for (int64_t image = 0; image < images; ++image) {
             for (int64_t head = 0; head < heads; ++head) {
-                for (int64_t first = 0; first < windows(); first += at_once) {
-                    tasks.push_back({image, head, first, std::min(at_once, windows() - first)});
+                for (int64_t window = 0; window < windows(); ++window) {
+                    tasks.push_back({image, head, window});
                 }
             }
         }
         return tasks;
     }
 
-    /// Calls `visit` with each token's place among the task's and its place on the grid, or -1 where it is padding.
+    /// Calls `visit` with each token's place in the window and its place on the grid, or -1 where it is padding.
     template <typename Visit>
     void each_token(const Task& task, Visit visit) const {
+        const int64_t top = task.window / across() * side, left = task.window % across() * side;
         int64_t place = 0;
-        for (int64_t window = task.first_window; window < task.first_window + task.windows; ++window) {
-            for (int64_t y = window / across() * side; y < (window / across() + 1) * side; ++y) {
-                for (int64_t x = window % across() * side; x < (window % across() + 1) * side; ++x, ++place) {
-                    visit(place, y < height && x < width ? (task.image * height + y) * width + x : -1);
-                }
+        for (int64_t y = top; y < top + side; ++y) {
+            for (int64_t x = left; x < left + side; ++x, ++place) {
+                visit(place, y < height && x < width ? (task.image * height + y) * width + x : -1);
             }
         }
     }
 };
 
-/// The task's q (0), k (1) or v (2), times a factor. [windows, N, d]
+/// The task's q (0), k (1) or v (2), times a factor. [N, d]
 at::Tensor gather(const at::Tensor& qkv, const at::Tensor& padding, const Layout& layout, const Task& task, int part, float factor) {
     const int64_t d = layout.head_dim(), offset = part * layout.dim + task.head * d;
-    auto found = at::empty({task.windows, layout.tokens(), d}, qkv.options());
+    auto found = at::empty({layout.tokens(), d}, qkv.options());
     float* const to = found.mutable_data_ptr<float>();
     const float* const from = qkv.const_data_ptr<float>() + offset;
     const float* const pad = padding.const_data_ptr<float>() + offset;
@@ -187,20 +180,15 @@ at::Tensor gather(const at::Tensor& qkv, const at::Tensor& padding, const Layout
     return found;
 }
 
-/// a [G, m, k] times the transpose of b [G, n, k]. [G, m, n]
-at::Tensor products(const at::Tensor& a, const at::Tensor& b) {
-    return a.size(0) == 1 ? product(a[0], b[0]).unsqueeze(0) : at::bmm(a, b.transpose(1, 2));
-}
-
 /// q's products with the tables of relative positions, turned from distance to key: of a query's row or column, from its own place.
 struct Positions {
-    /// [windows * N, 2 * (2 * side - 1)]
+    /// [N, 2 * (2 * side - 1)]
     at::Tensor by_distance;
     int64_t side;
 
-    /// For the query of this number among the task's, one number for each of the keys' rows and one for each of their columns.
+    /// For the query at this place, one number for each of the keys' rows and one for each of their columns.
     void of(int64_t query, float* by_row, float* by_column) const {
-        const int64_t y = query / side % side, x = query % side, table = 2 * side - 1;
+        const int64_t y = query / side, x = query % side, table = 2 * side - 1;
         const float* const row = by_distance.const_data_ptr<float>() + query * 2 * table;
         for (int64_t key = 0; key < side; ++key) {
             by_row[key] = row[y - key + side - 1];
@@ -210,7 +198,7 @@ struct Positions {
 
     /// The way back, for gradients.
     void put(int64_t query, const float* of_row, const float* of_column) {
-        const int64_t y = query / side % side, x = query % side, table = 2 * side - 1;
+        const int64_t y = query / side, x = query % side, table = 2 * side - 1;
         float* const row = by_distance.mutable_data_ptr<float>() + query * 2 * table;
         for (int64_t key = 0; key < side; ++key) {
             row[y - key + side - 1] = of_row[key];
@@ -219,12 +207,11 @@ struct Positions {
     }
 };
 
-/// Each tile's queries: all of a small window's, else some rows of the one window.
+/// Each tile's first query, and how many.
 template <typename Visit>
 void each_tile(const Layout& layout, Visit visit) {
-    const int64_t step = layout.is_tiled() ? TILE_QUERIES : layout.tokens();
-    for (int64_t first = 0; first < layout.tokens(); first += step) {
-        visit(first, std::min(step, layout.tokens() - first));
+    for (int64_t first = 0; first < layout.tokens(); first += TILE_QUERIES) {
+        visit(first, std::min(TILE_QUERIES, layout.tokens() - first));
     }
 }
 
@@ -243,7 +230,7 @@ struct Attention : torch::autograd::Function<Attention> {
         const int64_t d = layout.head_dim(), n = layout.tokens();
         auto out = at::empty({layout.images, layout.height, layout.width, layout.dim}, qkv.options());
         const auto tasks = layout.tasks();
-        auto log_sums = at::empty({static_cast<int64_t>(tasks.size()), layout.is_tiled() ? n : WINDOWS_AT_ONCE * n}, qkv.options());
+        auto log_sums = at::empty({static_cast<int64_t>(tasks.size()), n}, qkv.options());
 
         at::parallel_for(0, static_cast<int64_t>(tasks.size()), 1, [&](int64_t begin, int64_t end) {
             at::AutoDispatchBelowADInplaceOrView guard;
@@ -253,17 +240,17 @@ struct Attention : torch::autograd::Function<Attention> {
                 const auto q = gather(qkv, padding, layout, task, 0, 1.0f);
                 const auto k = gather(qkv, padding, layout, task, 1, 1.0f / std::sqrt(static_cast<float>(d)));
                 const auto v = gather(qkv, padding, layout, task, 2, 1.0f);
-                const Positions positions{product(q.view({-1, d}), tables), side};
+                const Positions positions{product(q, tables), side};
                 auto answer = at::empty_like(v);
-                float* const log_sum = log_sums.mutable_data_ptr<float>() + number * log_sums.size(1);
+                float* const log_sum = log_sums.mutable_data_ptr<float>() + number * n;
                 each_tile(layout, [&](int64_t first, int64_t count) {
-                    auto maps = products(q.narrow(1, first, count), k);  // [windows, count, N]
+                    auto maps = product(q.narrow(0, first, count), k);  // [count, N]
                     float* const logits = maps.mutable_data_ptr<float>();
-                    for (int64_t i = 0; i < task.windows * count; ++i) {
+                    for (int64_t i = 0; i < count; ++i) {
                         positions.of(first + i, by_row.data(), by_column.data());
                         log_sum[first + i] = softmax(logits + i * n, by_row.data(), by_column.data(), side);
                     }
-                    answer.narrow(1, first, count).copy_(products(maps, v.transpose(1, 2)));
+                    answer.narrow(0, first, count).copy_(product(maps, v.t()));
                 });
                 const float* const from = answer.const_data_ptr<float>();
                 float* const to = out.mutable_data_ptr<float>() + task.head * d;
@@ -315,34 +302,34 @@ struct Attention : torch::autograd::Function<Attention> {
                         }
                     });
                 }
-                const Positions positions{product(q.view({-1, d}), tables), side};
+                const Positions positions{product(q, tables), side};
                 Positions of_positions{at::zeros_like(positions.by_distance), side};
                 auto of_q = at::empty_like(q);
-                auto of_k = at::zeros({task.windows, d, n}, q.options());
-                auto of_v = at::zeros({task.windows, d, n}, q.options());
-                const float* const log_sum = log_sums.const_data_ptr<float>() + number * log_sums.size(1);
+                auto of_k = at::zeros({d, n}, q.options());
+                auto of_v = at::zeros({d, n}, q.options());
+                const float* const log_sum = log_sums.const_data_ptr<float>() + number * n;
                 each_tile(layout, [&](int64_t first, int64_t count) {
-                    const auto of_rows = of_answer.narrow(1, first, count), q_rows = q.narrow(1, first, count);
-                    auto maps = products(q_rows, k);      // [windows, count, N]
-                    auto of_maps = products(of_rows, v);  // [windows, count, N]
+                    const auto of_rows = of_answer.narrow(0, first, count), q_rows = q.narrow(0, first, count);
+                    auto maps = product(q_rows, k);      // [count, N]
+                    auto of_maps = product(of_rows, v);  // [count, N]
                     float* const logits = maps.mutable_data_ptr<float>();
                     float* const of_logits = of_maps.mutable_data_ptr<float>();
-                    for (int64_t i = 0; i < task.windows * count; ++i) {
+                    for (int64_t i = 0; i < count; ++i) {
                         positions.of(first + i, by_row.data(), by_column.data());
                         softmax_backward(
                             logits + i * n, of_logits + i * n, by_row.data(), by_column.data(), log_sum[first + i], of_row.data(),
                             of_column.data(), side);
                         of_positions.put(first + i, of_row.data(), of_column.data());
                     }
-                    of_v.add_(products(of_rows.transpose(1, 2), maps.transpose(1, 2)));
-                    of_k.add_(products(q_rows.transpose(1, 2), of_maps.transpose(1, 2)));
-                    of_q.narrow(1, first, count).copy_(products(of_maps, k.transpose(1, 2)));
+                    of_v.add_(product(of_rows.t(), maps.t()));
+                    of_k.add_(product(q_rows.t(), of_maps.t()));
+                    of_q.narrow(0, first, count).copy_(product(of_maps, k.t()));
                 });
                 const auto& by_distance = of_positions.by_distance;
-                of_q.view({-1, d}).add_(product(by_distance, tables.t()));
-                of_tables[number].copy_(product(by_distance.t(), q.view({-1, d}).t()));
-                of_k = of_k.transpose(1, 2).mul(scale);
-                of_v = of_v.transpose(1, 2);
+                of_q.add_(product(by_distance, tables.t()));
+                of_tables[number].copy_(product(by_distance.t(), q.t()));
+                of_k = of_k.t().mul(scale);
+                of_v = of_v.t();
 
                 int part = 0;
                 for (const auto& found : {of_q, of_k.contiguous(), of_v.contiguous()}) {
@@ -362,7 +349,7 @@ struct Attention : torch::autograd::Function<Attention> {
                 }
             }
         });
-        // Tasks are ordered by image, head and windows.
+        // Tasks are ordered by image, head and window.
         const auto by_head = of_padding.view({layout.images, layout.heads, -1, 3, d}).sum(at::IntArrayRef{0, 2});  // [heads, 3, d]
         return {of_qkv, by_head.transpose(0, 1).reshape({-1}), of_tables.sum(0), {}, {}};
     }

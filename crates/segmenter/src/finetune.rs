@@ -126,7 +126,8 @@ pub fn finetune(
 
 /// Numbers from their device, all with one wait.
 fn read<const N: usize>(numbers: [&Tensor; N]) -> Result<[f64; N], TchError> {
-    let numbers: Vec<Tensor> = numbers.iter().map(|number| number.f_detach()?.f_to_kind(Kind::Double)).collect::<Result<_, _>>()?;
+    let numbers: Vec<Tensor> =
+        numbers.iter().map(|number| number.f_detach()?.f_to_kind(Kind::Double)).collect::<Result<_, _>>()?;
     let read = Vec::<f64>::try_from(Tensor::f_stack(&numbers, 0)?)?;
     Ok(read.try_into().expect("as many as were stacked"))
 }

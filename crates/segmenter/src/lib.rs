@@ -37,8 +37,8 @@ pub use cuda::{GpuMemory, GpuPeak, gpu_memory, peak_gpu_memory, reset_peak_gpu_m
 pub use embedded::Embedded;
 pub use errors::{SegmentError, SegmenterError};
 pub use finetune::Step;
-pub use segmentation::{Seconds, Segmentation};
 pub use sam::Kept;
+pub use segmentation::{Seconds, Segmentation};
 pub use segmenter::{Segmenter, set_threads, threads};
 pub use stages::Stage;
 

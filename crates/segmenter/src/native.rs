@@ -58,7 +58,13 @@ pub enum Prologue<'a> {
 /// x W^T + b of a layer's input, in fp32 or bf16; differentiable. [..., in] -> [..., out]
 ///
 /// On the CPU in fp32 the products are oneDNN's. Parameters are fp32 whatever the precision, and so are their gradients.
-pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, prologue: Prologue, precision: Kind) -> Result<Tensor, TchError> {
+pub fn linear(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    prologue: Prologue,
+    precision: Kind,
+) -> Result<Tensor, TchError> {
     let (number, norm) = match prologue {
         Prologue::None => (0, None),
         Prologue::LayerNorm(norm) => (1, Some(norm)),

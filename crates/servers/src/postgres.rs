@@ -33,6 +33,7 @@ pub struct Postgres {
     bin: PathBuf,
     port: u16,
     password: String,
+    settings: Vec<String>,
     process: Option<Process>,
 }
 
@@ -52,7 +53,7 @@ impl Postgres {
             }
             check_way(&dir, user.uid.as_raw())?;
         }
-        let mut postgres = Self { dir, bin, port: 0, password, process: None };
+        let mut postgres = Self { dir, bin, port: 0, password, settings: vec!["max_connections=200".into()], process: None };
         postgres.initialise().await?;
         let mut attempt = 1;
         loop {
@@ -150,6 +151,11 @@ impl Postgres {
         }
     }
 
+    /// A setting of the server from its next start on, as `postgres -c` takes it: `name=value`.
+    pub fn set(&mut self, setting: &str) {
+        self.settings.push(setting.into());
+    }
+
     /// Starts the server again on the same data and port, after stopping it if it runs.
     pub async fn restart(&mut self) -> Result<(), ServerError> {
         self.stop().await?;
@@ -178,7 +184,10 @@ impl Postgres {
     async fn run(&mut self) -> Result<(), ServerError> {
         let mut process = self.spawn("postgres", |command| {
             command.arg("-D").arg(self.dir.join("data")).args(["-h", "127.0.0.1", "-p", &self.port.to_string()]);
-            command.args(["-c", "unix_socket_directories=", "-c", "max_connections=200"]);
+            command.args(["-c", "unix_socket_directories="]);
+            for setting in &self.settings {
+                command.args(["-c", setting]);
+            }
         })?;
         let url = self.url_of("postgres");
         process.wait_until_ready(START_LIMIT, async || PgConnection::connect(&url).await.is_ok()).await?;

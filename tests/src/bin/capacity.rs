@@ -1,13 +1,9 @@
 //! `capacity`: what jobs cost the servers, measured on real ones with quick workers in the models' place. For docs/BENCHMARKS.md.
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use clap::Parser;
-use tests::{QuickWorker, System, line, png_of_blobs};
+use tests::{QuickWorker, System, line, load::resident_bytes, png_of_blobs};
 
 /// Submits jobs, lets quick workers do them, and prints what that took of Postgres.
 #[derive(Parser)]
@@ -66,12 +62,4 @@ async fn main() -> anyhow::Result<()> {
     println!("connections, at most             {connections:>8}");
     println!("dispatcher's memory              {:>8} MiB", resident_bytes(dispatcher.pid())? >> 20);
     Ok(())
-}
-
-/// What the kernel says of the process.
-fn resident_bytes(pid: u32) -> anyhow::Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kib << 10)
 }

@@ -174,7 +174,7 @@ async fn work(
         tokio::spawn(pod.keep_deletion_cost(worker.held_jobs.watch()));
     }
     let tokens = broker::consume(config.amqp_url, config.pool, config.prefetch, shutdown.clone());
-    let outcome = pull(&worker, tokens, config.prefetch.into(), config.drain_seconds, shutdown).await;
+    let outcome = pull(&worker, &worker, tokens, config.prefetch.into(), config.drain_seconds, shutdown).await;
     tracing::info!(worker = name, "stopped");
     Ok(outcome?)
 }

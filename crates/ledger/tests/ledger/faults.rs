@@ -32,6 +32,9 @@ impl Behind {
         for _ in 0..20 {
             let ledger = self.ledger.clone();
             calls.spawn(async move { ended(ledger.claim("cpu", "worker", LONG)).await.map(drop) });
+            // Claims go together; of these each takes a connection.
+            let ledger = self.ledger.clone();
+            calls.spawn(async move { ended(ledger.pool_names()).await.map(drop) });
         }
         calls.join_all().await
     }

@@ -15,4 +15,5 @@ mod reaper;
 mod retrying;
 mod reuse;
 mod submit;
+mod together;
 mod workload;

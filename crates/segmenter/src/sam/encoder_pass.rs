@@ -67,7 +67,8 @@ impl EncoderPass {
         let mut gradients: Vec<Option<Tensor>> = parameters.tensors().iter().map(|_| None).collect();
         for stage in (0..encoder.stages()).rev() {
             let input = inputs.pop().expect("each stage has an input");
-            let places: Vec<usize> = (0..gradients.len()).filter(|&place| encoder.stage_of(parameters.name(place)) == stage).collect();
+            let places: Vec<usize> =
+                (0..gradients.len()).filter(|&place| encoder.stage_of(parameters.name(place)) == stage).collect();
             let mut leaves: Vec<&Tensor> = places.iter().map(|&place| &parameters.tensors()[place]).collect();
             if stage > 0 {
                 leaves.push(&input);

@@ -21,7 +21,8 @@ pub struct EncoderParameters {
 
 impl EncoderParameters {
     pub(super) fn new(checkpoint: &Tensors, device: Device) -> Result<Self> {
-        let mut found = Self { named: Tensors::new(), names: Vec::new(), tensors: Vec::new(), pretrained: Vec::new(), version: 0 };
+        let mut found =
+            Self { named: Tensors::new(), names: Vec::new(), tensors: Vec::new(), pretrained: Vec::new(), version: 0 };
         for (name, tensor) in checkpoint.iter().filter(|(name, _)| name.starts_with("image_encoder.")) {
             let pretrained = tensor.f_to_device(device)?.f_to_kind(KIND)?.f_contiguous()?;
             let mut leaf = pretrained.f_zeros_like()?;
