@@ -262,6 +262,7 @@ mod tests {
     }
 
     /// Upstream's attention within windows, as it is written there: padded, with the N x N bias.
+    #[expect(clippy::many_single_char_names, reason = "the names of the papers: q, k, v, b, d")]
     fn plain_attention(qkv: &Tensor, padding: &Tensor, tables: &Tensor, heads: i64, side: i64) -> Tensor {
         let (b, height, width, three_dim) = qkv.size4().unwrap();
         let (d, table) = (three_dim / 3 / heads, 2 * side - 1);

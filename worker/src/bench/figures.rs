@@ -249,6 +249,7 @@ pub struct Figures {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "halves and small whole numbers are exact")]
 mod tests {
     use super::*;
 

@@ -28,7 +28,7 @@ fn json(ended: &Ended) -> Value {
 }
 
 fn seconds(of: &Value) -> f64 {
-    of["seconds"].as_f64().unwrap()
+    of["seconds"].as_f64().expect("a number of seconds")
 }
 
 #[test]

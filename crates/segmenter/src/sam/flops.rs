@@ -39,7 +39,8 @@ mod tests {
         let windowed = 4900 * (4 * 768 * 768 + 196 * 2 * 768 + 2 * 14 * 768) + 4096 * 2 * 768 * 3072_i64;
         let global = 4096 * (4 * 768 * 768 + 4096 * 2 * 768 + 2 * 64 * 768 + 2 * 768 * 3072_i64);
         let ends = 4096 * (3 * 16 * 16 * 768 + 768 * 256 + 9 * 256 * 256_i64);
-        assert_eq!(Architecture::from(OfficialSize::VitB).step_flops(), 6.0 * (8 * windowed + 4 * global + ends) as f64);
+        let expected = 6.0 * (8 * windowed + 4 * global + ends) as f64;
+        assert!((Architecture::from(OfficialSize::VitB).step_flops() - expected).abs() < 1.0, "whole numbers");
         for (size, tera) in [(OfficialSize::VitB, "2.92"), (OfficialSize::VitL, "8.96"), (OfficialSize::VitH, "17.88")] {
             assert_eq!(format!("{:.2}", Architecture::from(size).step_flops() / 1e12), tera, "{size}");
         }
