@@ -321,6 +321,27 @@ mod tests {
     }
 
     #[test]
+    fn in_bf16_the_embedding_is_near_and_every_parameter_has_a_gradient_in_fp32() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/mixed.safetensors");
+        let checkpoint = Checkpoint::read(&path).unwrap();
+        let sam = |precision| Sam::with_precision(&checkpoint, Device::Cpu, precision).unwrap();
+        let (expected, expected_gradients) = embedding_and_gradients(&sam(Kind::Float), Kept::Activations);
+        for kept in [Kept::Activations, Kept::Inputs] {
+            let (found, gradients) = embedding_and_gradients(&sam(Kind::BFloat16), kept);
+            let off = |found: &Tensor, expected: &Tensor| {
+                (found - expected).norm().double_value(&[]) / expected.norm().double_value(&[])
+            };
+            assert!((1e-5..0.05).contains(&off(&found, &expected)), "{:e}", off(&found, &expected));
+            for (found, expected) in gradients.iter().zip(&expected_gradients) {
+                assert_eq!((found.kind(), found.size()), (Kind::Float, expected.size()));
+            }
+            let all = |gradients: &[Tensor]| Tensor::cat(&gradients.iter().map(|one| one.flatten(0, -1)).collect::<Vec<_>>(), 0);
+            let off = off(&all(&gradients), &all(&expected_gradients));
+            assert!(off < 0.1, "{off:e}");
+        }
+    }
+
+    #[test]
     fn a_pass_that_keeps_inputs_alone_has_the_same_gradients_bit_for_bit() {
         for sam in sams() {
             let (expected, expected_gradients) = embedding_and_gradients(&sam, Kept::Activations);
