@@ -110,6 +110,10 @@ async fn serve_token<W: Work>(worker: Arc<Worker>, work: Arc<W>, token: Token, s
                 let span = worker.span(&job);
                 Box::pin(worker.process(&*work, *job, asked_at).instrument(span)).await;
                 is_used = true;
+                // A claim would be given back at once, and again, as long as the token is young.
+                if worker.stop_jobs.is_cancelled() {
+                    break true;
+                }
             }
             Claim::Nothing => break false,
             Claim::Stopped => break true,

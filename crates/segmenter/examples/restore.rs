@@ -4,7 +4,7 @@
 
 use std::{env, error::Error, path::Path, time::Instant};
 
-use segmenter::{Checkpoint, sam::Sam};
+use segmenter::{Checkpoint, first_cuda_device, sam::Sam};
 use tch::{Cuda, Device};
 
 const TIMES: usize = 20;
@@ -12,7 +12,7 @@ const TIMES: usize = 20;
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [checkpoint, device] = arguments.as_slice() else { return Err("expected a checkpoint, and cpu or cuda".into()) };
-    let device = if device == "cuda" { Device::Cuda(0) } else { Device::Cpu };
+    let device = if device == "cuda" { first_cuda_device()? } else { Device::Cpu };
     let wait = || {
         if let Device::Cuda(number) = device {
             Cuda::synchronize(number as i64);

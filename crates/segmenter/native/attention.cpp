@@ -15,7 +15,11 @@ namespace {
 /// Queries of a tile: a window of SAM's is one, the whole grid is sixteen.
 constexpr int64_t TILE_QUERIES = 256;
 
+#if defined(__x86_64__)
 #define FOR_EACH_PROCESSOR __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define FOR_EACH_PROCESSOR
+#endif
 
 /// exp for x <= 0 to within 2 units in the last place, after Cephes' expf; vectorised, as libm's is not. Infinities and NaN: -inf gives 0,
 /// NaN stays NaN.
@@ -226,8 +230,13 @@ struct Attention : torch::autograd::Function<Attention> {
         int64_t side) {
         at::AutoDispatchBelowADInplaceOrView guard;
         const auto qkv = qkv_given.contiguous();
+        TORCH_CHECK(qkv.dim() == 4 && qkv.is_cpu() && qkv.scalar_type() == at::kFloat, "qkv must be [B, H, W, 3 * dim], fp32 on the CPU");
+        TORCH_CHECK(heads > 0 && side > 0 && qkv.size(3) % (3 * heads) == 0, "the heads must divide a third of qkv's width");
+        TORCH_CHECK(padding.is_contiguous() && padding.numel() == qkv.size(3), "padding must be as wide as qkv");
         const Layout layout(qkv, heads, side);
         const int64_t d = layout.head_dim(), n = layout.tokens();
+        TORCH_CHECK(
+            tables.dim() == 2 && tables.size(0) == 2 * layout.table() && tables.size(1) == d, "tables must be [2 * (2 * side - 1), d]");
         auto out = at::empty({layout.images, layout.height, layout.width, layout.dim}, qkv.options());
         const auto tasks = layout.tasks();
         auto log_sums = at::empty({static_cast<int64_t>(tasks.size()), n}, qkv.options());

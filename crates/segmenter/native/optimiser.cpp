@@ -2,6 +2,8 @@
 
 #include "native.h"
 
+#include <ATen/core/grad_mode.h>
+
 extern "C" char* native_adam(
     const Handle* parameters,
     const Handle* gradients,
@@ -14,7 +16,8 @@ extern "C" char* native_adam(
     double beta2,
     double epsilon) noexcept {
     return guarded([&] {
-        at::AutoDispatchBelowADInplaceOrView guard;
+        // The parameters' versions are counted up nevertheless, so that a graph from before the step is refused and not misused.
+        at::NoGradGuard guard;
         const auto list = [count](const Handle* handles) {
             std::vector<at::Tensor> tensors;
             for (size_t i = 0; i < count; ++i) {

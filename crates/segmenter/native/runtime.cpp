@@ -36,3 +36,16 @@ extern "C" char* native_reset_peak_cuda_memory() noexcept {
         }
     });
 }
+
+/// The bytes of the first CUDA device that were taken from the driver and that no tensor uses.
+extern "C" char* native_cached_cuda_memory(int64_t* bytes) noexcept {
+    return guarded([&] {
+        *bytes = 0;
+        auto* const allocator = c10::getDeviceAllocator(at::kCUDA);
+        if (allocator->initialized()) {
+            const auto aggregate = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+            const auto stats = allocator->getDeviceStats(0);
+            *bytes = stats.reserved_bytes[aggregate].current - stats.allocated_bytes[aggregate].current;
+        }
+    });
+}

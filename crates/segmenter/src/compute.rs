@@ -17,13 +17,13 @@ pub enum Device {
 }
 
 /// What the products of the encoder's blocks, which are nearly all of the work, are rounded to. Parameters, moments, gradients, layer norms and the
-/// sums between blocks are fp32 whatever this is.
+/// sums between blocks are kept in fp32 whatever this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
     /// Not at all: 24 bits.
     #[default]
     Fp32,
-    /// The factors to 11 bits, on a GPU's tensor cores.
+    /// The factors to 11 bits, on a GPU's tensor cores; of every product there is, the decoder's and the convolutions' too.
     Tf32,
     /// Factors and results to 8 bits.
     Bf16,
@@ -37,7 +37,7 @@ pub enum Activations {
     Auto,
     /// All of it: the fastest.
     Keep,
-    /// Each block's input, from which the block is computed once more: about a third slower, with the same masks, bit for bit.
+    /// Each block's input, from which the block is computed once more: about a third slower, with the same masks, on the CPU bit for bit.
     Recompute,
 }
 

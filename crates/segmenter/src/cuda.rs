@@ -54,6 +54,11 @@ pub struct GpuPeak {
     pub reserved_bytes: u64,
 }
 
+/// What libtorch has taken from the driver and no tensor uses, in bytes.
+pub fn cached_gpu_memory() -> u64 {
+    tch::utils::has_cudart().then(native::cached_cuda_memory).and_then(Result::ok).unwrap_or(0)
+}
+
 /// Begins [`peak_gpu_memory`] anew, at what is held now.
 pub fn reset_peak_gpu_memory() {
     if tch::utils::has_cudart() {

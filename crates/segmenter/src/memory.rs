@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::{
     compute::{Activations, Compute, Device},
-    cuda::gpu_memory,
+    cuda::{cached_gpu_memory, gpu_memory},
     sam::{Architecture, Kept},
 };
 
@@ -51,7 +51,8 @@ fn finetuning_bytes(compute: Compute, architecture: &Architecture, parameters: u
 /// Bytes nobody uses.
 fn available(device: Device) -> Option<u64> {
     match device {
-        Device::Cuda => gpu_memory().map(|memory| memory.total_bytes - memory.used_bytes),
+        // What libtorch keeps for its next tensors is in use to everybody else.
+        Device::Cuda => gpu_memory().map(|memory| memory.total_bytes - memory.used_bytes + cached_gpu_memory()),
         Device::Cpu => {
             let machine = field(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")?;
             Some(left_of_container("/sys/fs/cgroup").map_or(machine, |left| left.min(machine)))
@@ -65,10 +66,16 @@ fn field(text: &str, name: &str) -> Option<u64> {
     value.trim().trim_end_matches(" kB").parse::<u64>().ok().map(|kib| kib << 10)
 }
 
-/// What the container's limit leaves (cgroup v2); none where there is no limit.
+/// What the container's limit leaves (cgroup v2); none where there is no limit. The pages of files that were read, such as the checkpoint's,
+/// count as used and are given up when they are wanted.
 fn left_of_container(folder: &str) -> Option<u64> {
-    let read = |file| fs::read_to_string(format!("{folder}/{file}")).ok()?.trim().parse::<u64>().ok();
-    Some(read("memory.max")?.saturating_sub(read("memory.current")?))
+    let text = |file| fs::read_to_string(format!("{folder}/{file}")).ok();
+    let number = |file| text(file)?.trim().parse::<u64>().ok();
+    let files = text("memory.stat").and_then(|stat| {
+        let line = stat.lines().find_map(|line| line.strip_prefix("inactive_file "))?;
+        line.parse::<u64>().ok()
+    });
+    Some(number("memory.max")?.saturating_sub(number("memory.current")?.saturating_sub(files.unwrap_or(0))))
 }
 
 #[cfg(test)]
@@ -132,5 +139,7 @@ mod tests {
         assert_eq!(left_of_container(&path), None);
         write("memory.max", "100\n");
         assert_eq!(left_of_container(&path), Some(60));
+        write("memory.stat", "anon 10\ninactive_file 25\n");
+        assert_eq!(left_of_container(&path), Some(85));
     }
 }

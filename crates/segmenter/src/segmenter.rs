@@ -212,7 +212,7 @@ fn matrix_product_rate(device: tch::Device, precision: Kind) -> Result<f64, TchE
     // Large enough for a GPU to be busy; on a processor, where it does not matter beyond a thousand, quick.
     let side: i64 = if device.is_cuda() { 8_192 } else { 2_048 };
     let [a, b] = [(); 2].map(|()| Tensor::f_rand([side, side], (Kind::Float, device)));
-    let (a, b) = (a?, b?);
+    let (a, b) = (a?.f_to_kind(precision)?, b?.f_to_kind(precision)?);
     let started = Instant::now();
     let mut fastest = f64::INFINITY;
     while started.elapsed() < Duration::from_millis(500) {

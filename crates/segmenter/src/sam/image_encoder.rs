@@ -173,7 +173,7 @@ impl Attention {
 
         let grid = q.f_reshape([b * heads, h, w, head_dim])?; // [B * heads, H, W, d]
         let positions =
-            |table: &Tensor, side| table.f_to_kind(self.precision)?.f_index_select(0, table_rows)?.f_view([side, side, head_dim]);
+            |table: &Tensor, side| table.f_index_select(0, table_rows)?.f_to_kind(self.precision)?.f_view([side, side, head_dim]);
         let (positions_h, positions_w) = (positions(&self.rel_pos_h, h)?, positions(&self.rel_pos_w, w)?); // [H, H, d], [W, W, d]
         let rel_h = Tensor::f_einsum("bhwc,hkc->bhwk", &[&grid, &positions_h], None::<i64>)?; // [B * heads, H, W, H]
         let rel_w = Tensor::f_einsum("bhwc,wkc->bhwk", &[&grid, &positions_w], None::<i64>)?; // [B * heads, H, W, W]
