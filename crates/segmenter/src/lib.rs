@@ -33,7 +33,7 @@ mod warnings;
 
 pub use checkpoint::{Checkpoint, CheckpointError, sha256};
 pub use compute::{Activations, Compute, Device, Precision};
-pub use cuda::{GpuMemory, first_cuda_device, GpuPeak, gpu_memory, peak_gpu_memory, reset_peak_gpu_memory};
+pub use cuda::{GpuMemory, GpuPeak, first_cuda_device, gpu_memory, peak_gpu_memory, reset_peak_gpu_memory};
 pub use embedded::Embedded;
 pub use errors::{SegmentError, SegmenterError};
 pub use finetune::Step;
