@@ -101,7 +101,7 @@ TIME = row(
            "place (uploads slower than the model, or too small a prefetch). The rest of the time there is no work.", "percentunit",
            promql({"{{pool}}": f"sum by (pool) (rate(dotmask_worker_model_busy_seconds_total{{<pools>}}[$__rate_interval])) / ({READY} > 0)",
                    "{{pool}} waits for {{waits_for}}": 'sum by (pool, waits_for) (rate(dotmask_worker_model_idle_seconds_total{<pools>,waits_for!="job"}[$__rate_interval])) '
-                                                       f"/ on (pool) group_left ({READY} > 0)"}), highest=1),
+                                                       f"/ on (pool) group_left () ({READY} > 0)"}), highest=1),
     series("GPU engine", "Share of time the GPU's engine was active, from NVIDIA's dcgm-exporter; its utilisation where profiling is off. GPUs of this namespace's pods.",
            "percentunit", promql({"{{instance}} GPU {{gpu}}": gpu("DCGM_FI_PROF_GR_ENGINE_ACTIVE") + " or " + gpu("DCGM_FI_DEV_GPU_UTIL", " / 100")}), highest=1),
     series("GPU memory", "Memory in use, share of the card's, from NVIDIA's dcgm-exporter. GPUs of this namespace's pods.", "percentunit",

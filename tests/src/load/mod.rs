@@ -161,6 +161,8 @@ pub async fn drain(system: &System, dispatcher: &Program, fleet: &Fleet, limit: 
 /// Times from the moment a request of one job is sent to the moment its job is begun by a worker that was idle, in seconds, sorted.
 pub async fn latencies(system: &System, probes: u32) -> anyhow::Result<Vec<f64>> {
     let mut database = PgConnection::connect(&system.stack.postgres.url()).await?;
+    // Whoever was first has chosen.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::new();
     let url = format!("http://{}/v1/batches?pool={POOL}", system.dispatcher_address());
     let line = format!(r#"{{"image": "s3://{BUCKET}/a.png", "points": [[24, 24, 1], [4, 4, 0]]}}"#);
