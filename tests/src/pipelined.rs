@@ -1,14 +1,10 @@
 //! How busy a worker keeps its model while jobs are queued and the object store is slow.
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use servers::{Mode, Proxies};
 
-use crate::{ModelTime, QuickWorker, System, check_every_job_has_one_result, line, png_of_blobs};
+use crate::{ModelTime, QuickWorker, System, check_every_job_has_one_result, line, load::peak_bytes, png_of_blobs};
 
 /// What is measured.
 #[derive(Debug, Clone, Copy)]
@@ -90,12 +86,4 @@ pub async fn measure(load: Load) -> anyhow::Result<Shares> {
         place: after.place - before.place,
     };
     Ok(Shares { seconds, model, image_seconds, peak_bytes })
-}
-
-/// What the kernel says of the process.
-fn peak_bytes(pid: u32) -> anyhow::Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
-    let kib: u64 = peak.trim().trim_end_matches(" kB").parse()?;
-    Ok(kib << 10)
 }

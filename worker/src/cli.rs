@@ -65,7 +65,7 @@ pub struct ComputeArgs {
     /// What the encoder's products are rounded to: fp32, tf32 (cuda alone) or bf16.
     #[arg(long, env = "DOTMASK_PRECISION", default_value_t = Precision::Fp32)]
     precision: Precision,
-    /// What of a forward pass is kept for the backward pass: keep, recompute (a third slower, far less memory, the same masks), or auto, by
+    /// What of a forward pass is kept for the backward pass: keep, recompute (a third more work, far less memory, the same masks), or auto, by
     /// the memory that is free.
     #[arg(long, env = "DOTMASK_ACTIVATIONS", default_value_t = Activations::Auto)]
     activations: Activations,

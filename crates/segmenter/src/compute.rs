@@ -37,7 +37,7 @@ pub enum Activations {
     Auto,
     /// All of it: the fastest.
     Keep,
-    /// Each block's input, from which the block is computed once more: about a third slower, with the same masks, on the CPU bit for bit.
+    /// Each block's input, from which the block is computed once more: about a third more work, with the same masks, on the CPU bit for bit.
     Recompute,
 }
 

@@ -81,38 +81,16 @@ fn left_of_container(folder: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compute::Precision;
-
-    /// ViT of the official sizes, and how many parameters its encoder has.
-    fn vit(dim: i64, depth: usize, heads: i64, global: [usize; 4]) -> Architecture {
-        let windows = (0..depth).map(|block| (!global.contains(&block)).then_some(14)).collect();
-        Architecture {
-            image_size: 1024,
-            patch: 16,
-            grid: 64,
-            dim,
-            heads,
-            mlp: 4 * dim,
-            windows,
-            embedding: 256,
-            mask_in_chans: 16,
-            decoder_depth: 2,
-            decoder_mlp: 2048,
-            decoder_inner: 128,
-            mask_tokens: 4,
-            iou_head_depth: 3,
-            iou_head_hidden: 256,
-        }
-    }
+    use crate::{compute::Precision, sam::OfficialSize};
 
     #[test]
     fn counts_what_a_fine_tuning_keeps() {
         let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-        let vit_b = vit(768, 12, 12, [2, 5, 8, 11]);
+        let vit_b: Architecture = OfficialSize::VitB.into();
         // Ten maps of 4096 x 768 numbers a block, and three numbers a parameter.
         let expected = 12 * 10 * 4096 * 768 * 4 + 12 * 89_700_000_u64;
         assert_eq!(finetuning_bytes(Device::Cpu.into(), &vit_b, 89_700_000), expected);
-        let vit_h = vit(1280, 32, 16, [7, 15, 23, 31]);
+        let vit_h: Architecture = OfficialSize::VitH.into();
         let fp32 = gib(finetuning_bytes(Device::Cuda.into(), &vit_h, 637_000_000));
         let bf16 = Compute { device: Device::Cuda, precision: Precision::Bf16, activations: Activations::Auto };
         let bf16 = gib(finetuning_bytes(bf16, &vit_h, 637_000_000));
@@ -121,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_setting_is_obeyed_and_a_small_model_fits() {
-        let vit_b = vit(768, 12, 12, [2, 5, 8, 11]);
+        let vit_b: Architecture = OfficialSize::VitB.into();
         let with = |activations| Compute { activations, ..Compute::default() };
         assert_eq!(kept(with(Activations::Keep), &vit_b, u64::MAX / 100), Kept::Activations);
         assert_eq!(kept(with(Activations::Recompute), &vit_b, 1), Kept::Inputs);
