@@ -5,6 +5,7 @@
 //! database, no network and no tensor.
 
 mod choices;
+mod lines;
 mod method;
 mod parameters;
 mod points;
@@ -15,6 +16,7 @@ mod uri;
 mod view;
 
 pub use choices::{Choices, Dots, Extremes, Normalisation, Padding, Region, SamPoints, SamThreshold, Similarity, Upsampling};
+pub use lines::{Line, Lines};
 pub use method::{Method, UnknownMethod};
 pub use parameters::{MAX_STEPS, Parameters, ParametersError, Recipe};
 pub use points::{Label, MAX_POINTS, Point, Points, PointsError};

@@ -3,7 +3,6 @@
 mod change;
 mod errors;
 mod from_ledger;
-mod lines;
 mod manifest;
 mod observe;
 mod read;
