@@ -2,6 +2,7 @@
 
 mod bench;
 mod evaluate;
+mod limits;
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
@@ -15,6 +16,7 @@ use telemetry::LogFormat;
 pub use self::{
     bench::{BenchArgs, PictureSize, WeightsArgs},
     evaluate::EvaluateArgs,
+    limits::LimitArgs,
 };
 use crate::{
     checkpoint::{CachedObject, CheckpointPlace, CheckpointSource},
@@ -212,6 +214,9 @@ pub struct SegmentArgs {
     /// How to segment.
     #[command(flatten)]
     pub parameters: ParameterArgs,
+    /// What the image may cost.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// The folder for the mask, the initial mask, the overlay and the receipt; made if it is not there.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -271,6 +276,12 @@ pub struct RunArgs {
     /// What Kubernetes is told.
     #[command(flatten)]
     pub pod: PodArgs,
+    /// What an image and a truth may cost.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    /// How long a job may take, without its wait for the model; what takes longer has failed.
+    #[arg(long, env = "DOTMASK_MAX_JOB_SECONDS", default_value = "3600", value_parser = seconds)]
+    pub max_job_seconds: Duration,
     /// Where /metrics, /healthz and /readyz answer; port 0 takes a free one, which is logged.
     #[arg(long, env = "DOTMASK_LISTEN", default_value = "127.0.0.1:9464", value_name = "ADDRESS")]
     pub listen: SocketAddr,

@@ -2,9 +2,10 @@
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
+use images::ImageLimits;
 use ledger::{ClaimedJob, ErrorClass, Finalised, JobFailure, JobState, Lease, Ledger, LedgerError};
 use objects::Objects;
 use segmenter::Compute;
@@ -53,6 +54,10 @@ pub struct Worker {
     pub pool: String,
     /// Where results go.
     pub masks: MasksRoot,
+    /// What an image and a truth may cost.
+    pub limits: ImageLimits,
+    /// How long a job may take, without its wait for the model.
+    pub max_job: Duration,
     /// SHA-256 of the checkpoint's file.
     pub checkpoint_sha256: String,
     /// Where and how the model runs.

@@ -13,7 +13,7 @@ use evaluation::{
 };
 use futures_util::future::try_join_all;
 use image::{GrayImage, RgbImage};
-use images::{DecodedImage, ImageLimits};
+use images::DecodedImage;
 use ledger::{Artifact, ClaimedJob, JobResult, Lease, Mask, ReuseKey, Score};
 use request::{Evaluation, EvaluationDots, Object, S3Uri, Task};
 use segmenter::{Segmentation, sha256};
@@ -76,7 +76,8 @@ impl Worker {
     async fn fetch_image(&self, job: &ClaimedJob) -> Result<Ready, JobError> {
         let (since, coming) = (Instant::now(), self.metrics.model_time.coming());
         let view = job.request.view;
-        let decoding = move |bytes: &Bytes| images::decode(bytes, &view, &ImageLimits::default());
+        let limits = self.limits;
+        let decoding = move |bytes: &Bytes| images::decode(bytes, &view, &limits);
         let Decoded { value, fetch, decode } = self.fetch_decoded(&job.request.image, JobError::Fetch, decoding).await?;
         let DecodedImage { rgb, sha256, format } = value;
         self.record_stages(&[(Stage::Decode, decode)]);
@@ -160,9 +161,9 @@ impl Worker {
             check_inside(&[Object { id: None, points: points.clone() }], &facts)?;
         }
         let case = case(job, evaluation);
-        let (of_case, size) = (case.clone(), image.dimensions());
+        let (of_case, size, limits) = (case.clone(), image.dimensions(), self.limits);
         let decoding = move |bytes: &Bytes| -> Result<(GrayImage, String), DatasetError> {
-            let mask = truth(bytes, &of_case.truth, &of_case, size, &ImageLimits::default())?;
+            let mask = truth(bytes, &of_case.truth, &of_case, size, &limits)?;
             Ok((mask, sha256(bytes)))
         };
         let decoded = self.fetch_decoded(&evaluation.truth, JobError::FetchTruth, decoding).await?;
@@ -241,7 +242,7 @@ impl Worker {
 
     /// An object of the store, of the size an image may have, and how long that took.
     async fn fetch(&self, uri: &S3Uri) -> Result<(Bytes, f64), ObjectsError> {
-        let (bytes, seconds) = timed(self.objects.get(uri, ImageLimits::default().bytes as u64)).await;
+        let (bytes, seconds) = timed(self.objects.get(uri, self.limits.bytes)).await;
         let bytes = bytes?;
         self.record_stages(&[(Stage::Fetch, seconds)]);
         Ok((bytes, seconds))

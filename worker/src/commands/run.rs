@@ -162,6 +162,8 @@ async fn work(
         name: worker_name(),
         pool: config.pool.clone(),
         masks: config.masks,
+        limits: config.limits.limits(),
+        max_job: config.max_job_seconds,
         checkpoint_sha256,
         compute: config.compute.compute(),
         timing: Timing { lease: config.lease_seconds, heartbeat: config.heartbeat_seconds },
