@@ -39,7 +39,7 @@ pub struct Worker {
     /// Leave to decode: one image of the largest size at a time takes memory enough.
     pub decoding: Arc<Semaphore>,
     /// The model's turn.
-    pub computing: Semaphore,
+    pub computing: Arc<Semaphore>,
     /// Whether results can be stored.
     pub store: StoreState,
     /// Ids of jobs and batches that were cancelled.
@@ -48,6 +48,8 @@ pub struct Worker {
     pub held_jobs: HeldJobs,
     /// Cancelled when jobs that still run must be given back.
     pub stop_jobs: CancellationToken,
+    /// Cancelled when a thread does not come back from a job.
+    pub stuck: CancellationToken,
     /// This worker's name in the ledger, the logs and the receipts.
     pub name: String,
     /// Whose jobs it does.
