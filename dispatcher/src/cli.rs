@@ -8,6 +8,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, value_parser};
 use evaluation::datasets::Kind;
 use reqwest::Url;
+use secrets::{Secret, SecretError};
 use telemetry::LogFormat;
 use uuid::Uuid;
 
@@ -51,9 +52,32 @@ pub enum Command {
 /// Where Postgres is.
 #[derive(Args)]
 pub struct PostgresArgs {
-    /// postgres://user:password@host:port/database. Give it in the environment: arguments are visible to others.
-    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    pub database_url: String,
+    /// The file that holds postgres://user:password@host:port/database, in place of the variable that does, [env: DATABASE_URL]. No flag takes
+    /// the URL itself: arguments are visible to others.
+    #[arg(long, env = "DATABASE_URL_FILE", value_name = "FILE")]
+    database_url_file: Option<PathBuf>,
+}
+
+impl PostgresArgs {
+    /// The URL.
+    pub fn url(&self) -> Result<Secret, SecretError> {
+        Secret::required("DATABASE_URL", self.database_url_file.as_deref())
+    }
+}
+
+/// Where RabbitMQ is.
+#[derive(Args)]
+pub struct RabbitMqArgs {
+    /// The file that holds amqp://user:password@host:port/vhost, in place of the variable that does, [env: AMQP_URL].
+    #[arg(long, env = "AMQP_URL_FILE", value_name = "FILE")]
+    amqp_url_file: Option<PathBuf>,
+}
+
+impl RabbitMqArgs {
+    /// The URL.
+    pub fn url(&self) -> Result<Secret, SecretError> {
+        Secret::required("AMQP_URL", self.amqp_url_file.as_deref())
+    }
 }
 
 /// `dispatcher migrate`.
@@ -73,9 +97,9 @@ pub struct ServeArgs {
     /// Where Postgres is.
     #[command(flatten)]
     pub postgres: PostgresArgs,
-    /// amqp://user:password@host:port/vhost. Give it in the environment: arguments are visible to others.
-    #[arg(long, env = "AMQP_URL", value_name = "URL", hide_env_values = true)]
-    pub amqp_url: String,
+    /// Where RabbitMQ is.
+    #[command(flatten)]
+    pub rabbitmq: RabbitMqArgs,
     /// Address and port of the API, and of /metrics, /healthz and /readyz.
     #[arg(long, env = "DOTMASK_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
@@ -260,16 +284,21 @@ mod tests {
         assert!(
             refusal(&["watch", "0199b1f0-0000-7000-8000-000000000000", "--server", "localhost:8080"]).contains("expected http")
         );
-        let serve = ["serve", "--database-url", "postgres://x", "--amqp-url", "amqp://x", "--pools", "gpu"];
+        let serve = ["serve", "--database-url-file", "/run/url", "--pools", "gpu"];
         assert!(refusal(&[&serve[..], &["--reap-seconds", "0"]].concat()).contains("0.1 to 3600"));
         assert!(refusal(&[&serve[..], &["--listen", "8080"]].concat()).contains("--listen"));
         assert!(refusal(&[&serve[..], &["--log-format", "xml"]].concat()).contains("expected text or json"));
-        assert!(refusal(&serve[..5]).contains("--pools"));
+        assert!(refusal(&serve[..3]).contains("--pools"));
     }
 
     #[test]
-    fn never_shows_a_password_in_its_help() {
+    fn takes_a_secret_from_a_variable_or_a_file_and_from_no_flag() {
         let help = Cli::command().find_subcommand_mut("serve").expect("exists").render_long_help().to_string();
-        assert!(help.contains("[env: DATABASE_URL]") && help.contains("[env: AMQP_URL]"), "{help}");
+        for variable in ["DATABASE_URL", "DATABASE_URL_FILE", "AMQP_URL", "AMQP_URL_FILE"] {
+            assert!(help.contains(&format!("[env: {variable}")), "{variable}: {help}");
+        }
+        for flag in ["--database-url=postgres://x", "--amqp-url=amqp://x"] {
+            assert!(refusal(&["serve", "--pools", "gpu", flag]).contains("unexpected argument"));
+        }
     }
 }

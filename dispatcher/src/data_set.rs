@@ -146,7 +146,7 @@ impl Files for Folder {
     fn read(&self, name: &str) -> Result<Vec<u8>, FilesError> {
         let unreadable = |reason: String| FilesError { place: name.to_owned(), reason };
         let uri = self.place(name).map_err(|error| unreadable(error.to_string()))?;
-        let bytes = self.runtime.block_on(self.objects.get(&uri, ImageLimits::default().bytes as u64));
+        let bytes = self.runtime.block_on(self.objects.get(&uri, ImageLimits::default().bytes));
         Ok(bytes.map_err(|error| unreadable(error.to_string()))?.to_vec())
     }
 }

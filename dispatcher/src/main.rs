@@ -17,6 +17,7 @@ mod workloads;
 use std::process::ExitCode;
 
 use clap::Parser;
+use secrets::SecretError;
 use telemetry::{Service, TelemetryError};
 
 use crate::{
@@ -71,7 +72,7 @@ fn exit(error: &anyhow::Error) -> Exit {
     if let Some(error) = error.downcast_ref::<DataSetError>() {
         return error.exit();
     }
-    if error.is::<TelemetryError>() {
+    if error.is::<TelemetryError>() || error.is::<SecretError>() {
         return Exit::BadInput;
     }
     let is_bad_url = matches!(error.downcast_ref(), Some(BrokerError::Url { .. }));

@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::Context;
 use ledger::{Ledger, LedgerError};
+use secrets::Secret;
 use telemetry::{Catalogue, Health};
 use tokio::{
     net::TcpListener,
@@ -26,9 +27,16 @@ use crate::{
 /// Requests under way when the process is told to stop have so long to finish; what is left of traces has another second.
 const DRAIN: Duration = Duration::from_secs(9);
 
+/// Where the servers are.
+struct Urls {
+    database: Secret,
+    amqp: Secret,
+}
+
 /// Serves until SIGTERM or SIGINT.
 pub async fn run(args: ServeArgs) -> anyhow::Result<Exit> {
-    broker::check_url(&args.amqp_url)?;
+    let urls = Urls { database: args.postgres.url()?, amqp: args.rabbitmq.url()? };
+    broker::check_url(urls.amqp.expose())?;
     let shutdown = telemetry::termination()?;
     let (metrics, health, catalogue) = catalogue()?;
     let api = Api {
@@ -47,7 +55,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<Exit> {
     let server = telemetry::serve(listener, router, shutdown.clone(), DRAIN);
     let background = async {
         // The server must not outlive a part that cannot start.
-        let outcome = supply(args, api, metrics, health, shutdown.clone()).await;
+        let outcome = supply(args, urls, api, metrics, health, shutdown.clone()).await;
         shutdown.cancel();
         outcome
     };
@@ -74,23 +82,30 @@ pub fn list_metrics() -> anyhow::Result<Exit> {
 }
 
 /// Reaches Postgres, however long that takes, and runs the tasks until `shutdown`.
-async fn supply(args: ServeArgs, api: Api, metrics: Metrics, health: Health, shutdown: CancellationToken) -> anyhow::Result<()> {
+async fn supply(
+    args: ServeArgs,
+    urls: Urls,
+    api: Api,
+    metrics: Metrics,
+    health: Health,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let prepared = telemetry::retry_until_ready("postgres", &shutdown, may_come, async || {
-        let prepared = prepare(&args).await;
+        let prepared = prepare(&args, &urls.database).await;
         health.set("postgres", prepared.as_ref().map(|_| ()).map_err(ToString::to_string));
         prepared
     });
     let Some(ledger) = prepared.await.transpose()? else { return Ok(()) };
     let ledger = api.ledger.get_or_init(|| ledger).clone();
     tracing::info!(pools = args.pools.join(","), "ready to take batches in");
-    let tasks = Tasks { ledger, amqp_url: args.amqp_url, outbox_filled: api.outbox_filled, metrics, health, shutdown };
+    let tasks = Tasks { ledger, amqp_url: urls.amqp, outbox_filled: api.outbox_filled, metrics, health, shutdown };
     let every = Periods { reap: args.reap_seconds, reconcile: args.reconcile_seconds, age: args.ageing_seconds };
     tasks.spawn(every, api.workloads).join_all().await;
     Ok(())
 }
 
-async fn prepare(args: &ServeArgs) -> Result<Ledger, LedgerError> {
-    let ledger = Ledger::connect(&args.postgres.database_url, args.postgres_connections).await?;
+async fn prepare(args: &ServeArgs, database_url: &Secret) -> Result<Ledger, LedgerError> {
+    let ledger = Ledger::connect(database_url.expose(), args.postgres_connections).await?;
     if args.migrate {
         ledger.migrate().await?;
     }
@@ -107,9 +122,10 @@ fn may_come(error: &LedgerError) -> bool {
 
 /// Brings the database up to date.
 pub async fn migrate(args: MigrateArgs) -> anyhow::Result<Exit> {
+    let database_url = args.postgres.url()?;
     let shutdown = telemetry::termination()?;
     let migrated = telemetry::retry_until_ready("postgres", &shutdown, may_come, async || {
-        Ledger::connect(&args.postgres.database_url, 2).await?.migrate().await
+        Ledger::connect(database_url.expose(), 2).await?.migrate().await
     });
     let patience = args.wait_seconds.unwrap_or(Duration::MAX);
     match tokio::time::timeout(patience, migrated).await {

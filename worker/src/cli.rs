@@ -2,6 +2,7 @@
 
 mod bench;
 mod evaluate;
+mod limits;
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
@@ -9,12 +10,14 @@ use anyhow::{Context as _, ensure};
 use clap::{Args, Parser, Subcommand};
 use ledger::Lease;
 use request::{MAX_OBJECTS, Object, Parameters, PointsError, Recipe, S3Uri, View, Window};
+use secrets::{Secret, SecretError};
 use segmenter::{Activations, Compute, Device, Precision};
 use telemetry::LogFormat;
 
 pub use self::{
     bench::{BenchArgs, PictureSize, WeightsArgs},
     evaluate::EvaluateArgs,
+    limits::LimitArgs,
 };
 use crate::{
     checkpoint::{CachedObject, CheckpointPlace, CheckpointSource},
@@ -212,6 +215,9 @@ pub struct SegmentArgs {
     /// How to segment.
     #[command(flatten)]
     pub parameters: ParameterArgs,
+    /// What the image may cost.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// The folder for the mask, the initial mask, the overlay and the receipt; made if it is not there.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -238,15 +244,43 @@ impl SegmentArgs {
     }
 }
 
+/// Where the files are that hold the URLs of servers, if no variables do.
+#[derive(Debug, Clone, Args)]
+pub struct UrlArgs {
+    /// The file that holds postgres://user:password@host:port/database, in place of the variable that does, [env: DATABASE_URL]. No flag takes
+    /// the URL itself: arguments are visible to others.
+    #[arg(long, env = "DATABASE_URL_FILE", value_name = "FILE")]
+    database_url_file: Option<PathBuf>,
+    /// The file that holds amqp://user:password@host:port/vhost, in place of the variable that does, [env: AMQP_URL].
+    #[arg(long, env = "AMQP_URL_FILE", value_name = "FILE")]
+    amqp_url_file: Option<PathBuf>,
+}
+
+/// The URLs of servers, with passwords.
+#[derive(Debug, Clone)]
+pub struct Urls {
+    /// Of Postgres.
+    pub database: Secret,
+    /// Of RabbitMQ.
+    pub amqp: Secret,
+}
+
+impl UrlArgs {
+    /// What the variables or the files hold.
+    pub fn read(&self) -> Result<Urls, SecretError> {
+        Ok(Urls {
+            database: Secret::required("DATABASE_URL", self.database_url_file.as_deref())?,
+            amqp: Secret::required("AMQP_URL", self.amqp_url_file.as_deref())?,
+        })
+    }
+}
+
 /// `worker run`.
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
-    /// Where Postgres is: postgres://user:password@host:port/database.
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
-    pub database_url: String,
-    /// Where RabbitMQ is: amqp://user:password@host:port/vhost.
-    #[arg(long, env = "AMQP_URL", hide_env_values = true, value_name = "URL")]
-    pub amqp_url: String,
+    /// Where Postgres and RabbitMQ are.
+    #[command(flatten)]
+    urls: UrlArgs,
     /// Where the object store is, if it is not AWS.
     #[arg(long, env = "DOTMASK_S3_ENDPOINT", value_name = "URL")]
     pub s3_endpoint: Option<String>,
@@ -271,6 +305,12 @@ pub struct RunArgs {
     /// What Kubernetes is told.
     #[command(flatten)]
     pub pod: PodArgs,
+    /// What an image and a truth may cost.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    /// How long a job may take, without its wait for the model; what takes longer has failed.
+    #[arg(long, env = "DOTMASK_MAX_JOB_SECONDS", default_value = "3600", value_parser = seconds)]
+    pub max_job_seconds: Duration,
     /// Where /metrics, /healthz and /readyz answer; port 0 takes a free one, which is logged.
     #[arg(long, env = "DOTMASK_LISTEN", default_value = "127.0.0.1:9464", value_name = "ADDRESS")]
     pub listen: SocketAddr,
@@ -292,18 +332,19 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
-    /// What no single value shows to be wrong.
-    pub fn check(&self) -> anyhow::Result<()> {
+    /// Where the servers are, if nothing is wrong that no single value shows.
+    pub fn check(&self) -> anyhow::Result<Urls> {
         ensure!(
             self.heartbeat_seconds * 2 <= self.lease_seconds,
             "a heartbeat every {} s cannot keep a lease of {} s: make it at most half of it",
             self.heartbeat_seconds.as_secs_f64(),
             self.lease_seconds.as_secs_f64(),
         );
-        broker::check_url(&self.amqp_url)?;
+        let urls = self.urls.read()?;
+        broker::check_url(urls.amqp.expose())?;
         self.checkpoint.source()?;
         self.pod.pod()?;
-        Ok(())
+        Ok(urls)
     }
 }
 

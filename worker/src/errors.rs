@@ -1,6 +1,6 @@
 //! How a job fails, and how the whole process does.
 
-use std::{any::Any, fmt};
+use std::{any::Any, fmt, time::Duration};
 
 use evaluation::datasets::DatasetError;
 use images::ImageError;
@@ -61,6 +61,16 @@ pub enum JobError {
     /// The ledger refused the result for good.
     #[error("cannot record the result: {0}")]
     Record(#[source] LedgerError),
+    /// Longer than a job may take.
+    #[error(
+        "the job took more than {} s, the most that one may take beside its wait for others; ask for less (steps, objects, repeats), crop the \
+         image, or have DOTMASK_MAX_JOB_SECONDS raised",
+        limit.as_secs_f64()
+    )]
+    TooLong {
+        /// The limit.
+        limit: Duration,
+    },
     /// The worker has to go, and this job was not done in the time left.
     #[error("the worker is shutting down")]
     Shutdown,
@@ -73,7 +83,12 @@ impl JobError {
             Self::Shutdown => return ErrorClass::Shutdown,
             Self::Fetch(error) | Self::FetchTruth(error) => error.is_transient(),
             Self::Segment(error) => error.is_transient(),
-            Self::Decode(_) | Self::Points { .. } | Self::Truth(_) | Self::Encode { .. } | Self::Record(_) => false,
+            Self::Decode(_)
+            | Self::Points { .. }
+            | Self::Truth(_)
+            | Self::Encode { .. }
+            | Self::Record(_)
+            | Self::TooLong { .. } => false,
             // Where masks go is the worker's setting and nothing that the job could have wrong.
             Self::Store(_) | Self::Unsteady(_) | Self::Crashed { .. } | Self::ModelGone => true,
         };
@@ -90,7 +105,7 @@ impl JobError {
     }
 
     /// Every cause with every class it may come in.
-    pub const CAUSES: [(&'static str, ErrorClass); 17] = [
+    pub const CAUSES: [(&'static str, ErrorClass); 18] = [
         ("fetch", ErrorClass::Transient),
         ("fetch", ErrorClass::Permanent),
         ("unsteady", ErrorClass::Transient),
@@ -107,6 +122,7 @@ impl JobError {
         ("encode", ErrorClass::Permanent),
         ("upload", ErrorClass::Transient),
         ("finalise", ErrorClass::Permanent),
+        ("too_long", ErrorClass::Permanent),
         ("shutdown", ErrorClass::Shutdown),
     ];
 
@@ -126,6 +142,7 @@ impl JobError {
             Self::Encode { .. } => "encode",
             Self::Store(_) => "upload",
             Self::Record(_) => "finalise",
+            Self::TooLong { .. } => "too_long",
             Self::Shutdown => "shutdown",
         }
     }
@@ -203,6 +220,7 @@ mod tests {
             JobError::Store(away()),
             JobError::Store(missing()),
             JobError::Record(LedgerError::UnknownPool { pool: String::new() }),
+            JobError::TooLong { limit: Duration::from_hours(1) },
             JobError::Shutdown,
         ];
         for error in &errors {

@@ -10,6 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use broker::{BrokerError, Publisher};
 use ledger::Ledger;
+use secrets::Secret;
 use telemetry::{Health, Outage};
 use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -26,8 +27,8 @@ const MAX_TOKENS: u32 = 10_000;
 pub struct Tasks {
     /// The jobs.
     pub ledger: Ledger,
-    /// The broker's URL, password included.
-    pub amqp_url: String,
+    /// The broker's URL.
+    pub amqp_url: Secret,
     /// Wakes the relay.
     pub outbox_filled: Arc<Notify>,
     /// What is counted.
@@ -93,7 +94,7 @@ impl Pace {
 async fn connected<'a>(publisher: &'a mut Option<Publisher>, tasks: &Tasks) -> Result<&'a mut Publisher, BrokerError> {
     match publisher {
         Some(publisher) => Ok(publisher),
-        None => Ok(publisher.insert(Publisher::connect(&tasks.amqp_url).await?)),
+        None => Ok(publisher.insert(Publisher::connect(tasks.amqp_url.expose()).await?)),
     }
 }
 

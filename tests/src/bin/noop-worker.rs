@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use worker::{
     cancellations::cancellations,
-    cli::MasksRoot,
+    cli::{MasksRoot, UrlArgs},
     deletion_cost::HeldJobs,
     engine::{Engine, Plan},
     errors::JobError,
@@ -38,12 +38,9 @@ use worker::{
 /// Works until SIGTERM.
 #[derive(Debug, Clone, Parser)]
 struct Arguments {
-    /// Where Postgres is.
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
-    database_url: String,
-    /// Where RabbitMQ is.
-    #[arg(long, env = "AMQP_URL", hide_env_values = true)]
-    amqp_url: String,
+    /// Where Postgres and RabbitMQ are.
+    #[command(flatten)]
+    urls: UrlArgs,
     /// The pool whose jobs to do.
     #[arg(long)]
     pool: String,
@@ -168,11 +165,12 @@ async fn run(
     health: Health,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let Arguments { database_url, amqp_url, pool, prefetch, seconds, connections, record_files, .. } = arguments;
+    let Arguments { urls, pool, prefetch, seconds, connections, record_files, .. } = arguments;
     let checkpoint = smallest_checkpoint()?;
     let checkpoint_sha256 = checkpoint.sha256().to_owned();
     let (model, _thread) = Model::start::<NoModel>(checkpoint, Compute::default(), metrics.clone()).await?;
-    let ledger = Ledger::connect(&database_url, connections.unwrap_or(2 * u32::from(prefetch) + 2)).await?;
+    let urls = urls.read()?;
+    let ledger = Ledger::connect(urls.database.expose(), connections.unwrap_or(2 * u32::from(prefetch) + 2)).await?;
     ledger.bind_checkpoint(&pool, &checkpoint_sha256).await?;
     let masks: MasksRoot = "s3://scans/masks".parse()?;
     let work = NoOp { ledger: ledger.clone(), masks: masks.clone(), model: Semaphore::new(1), seconds, record_files };
@@ -183,20 +181,23 @@ async fn run(
         model,
         metrics,
         decoding: Arc::new(Semaphore::new(1)),
-        computing: Semaphore::new(1),
+        computing: Arc::new(Semaphore::new(1)),
         store: StoreState::new(),
         held_jobs: HeldJobs::new(),
         stop_jobs: CancellationToken::new(),
+        stuck: CancellationToken::new(),
         name: format!("noop-{}-{number}", std::process::id()),
         pool: pool.clone(),
         masks,
+        limits: ImageLimits::default(),
+        max_job: Duration::from_hours(1),
         checkpoint_sha256,
         compute: Compute::default(),
         timing: Timing { lease: Duration::from_secs(20), heartbeat: Duration::from_secs(5) },
         health,
         outage: Mutex::new(Outage::new("postgres")),
     };
-    let tokens = broker::consume(amqp_url, pool, prefetch, shutdown.clone());
+    let tokens = broker::consume(urls.amqp.expose().to_owned(), pool, prefetch, shutdown.clone());
     pull(&Arc::new(worker), &Arc::new(work), tokens, prefetch.into(), Duration::from_secs(5), &shutdown).await
 }
 

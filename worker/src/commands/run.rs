@@ -9,6 +9,7 @@ use std::{
 use anyhow::Context;
 use ledger::{Ledger, LedgerError};
 use objects::{Objects, ObjectsConfig};
+use secrets::Secret;
 use segmenter::set_threads;
 use telemetry::{Catalogue, Health, Outage, Service, Traces, retry_until_ready};
 use tokio::{
@@ -21,7 +22,7 @@ use uuid::Uuid;
 
 use crate::{
     cancellations::cancellations,
-    cli::RunArgs,
+    cli::{RunArgs, Urls},
     deletion_cost::HeldJobs,
     engine::Engine,
     errors::Failure,
@@ -39,7 +40,7 @@ const HTTP_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Works until SIGTERM or SIGINT. A second one ends the process at once.
 pub fn run<E: Engine>(config: RunArgs) -> Result<(), Failure> {
-    config.check().map_err(Failure::bad_input)?;
+    let urls = config.check().map_err(Failure::bad_input)?;
     // Fails only where a provider is installed already, and that one will do.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let service = Service { name: env!("CARGO_CRATE_NAME"), sampled_by: Some("job.id") };
@@ -49,12 +50,12 @@ pub fn run<E: Engine>(config: RunArgs) -> Result<(), Failure> {
     }
 
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
-    let outcome = runtime.block_on(serve::<E>(config, traces));
+    let outcome = runtime.block_on(serve::<E>(config, urls, traces));
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve<E: Engine>(config: RunArgs, traces: Traces) -> Result<(), Failure> {
+async fn serve<E: Engine>(config: RunArgs, urls: Urls, traces: Traces) -> Result<(), Failure> {
     let shutdown = telemetry::termination().context("cannot listen for signals")?;
     exit_at_the_second_signal(shutdown.clone()).context("cannot listen for signals")?;
     let (metrics, health, catalogue) = catalogue(&config.pool, config.prefetch.into()).context("cannot register the metrics")?;
@@ -82,8 +83,8 @@ async fn serve<E: Engine>(config: RunArgs, traces: Traces) -> Result<(), Failure
         tracing::info!("stopped before the model was there");
         leave(0)
     };
-    let Prepared { model, thread, checkpoint_sha256 } = prepared?;
-    let outcome = work(config, model, checkpoint_sha256, objects, metrics, health, &shutdown).await;
+    let (prepared, thread) = prepared?;
+    let outcome = work(config, urls, prepared, objects, metrics, health, &shutdown).await;
     ended.cancel();
     // The server answers nothing that matters any more.
     let (model_has_ended, _, ()) = tokio::join!(thread.ended(), http, traces.end());
@@ -97,7 +98,6 @@ async fn serve<E: Engine>(config: RunArgs, traces: Traces) -> Result<(), Failure
 /// A model, ready for images.
 struct Prepared {
     model: Model,
-    thread: ModelThread,
     checkpoint_sha256: String,
 }
 
@@ -107,7 +107,7 @@ async fn prepare<E: Engine>(
     objects: &Objects,
     metrics: &Metrics,
     health: &Health,
-) -> Result<Prepared, Failure> {
+) -> Result<(Prepared, ModelThread), Failure> {
     let source = config.checkpoint.source().map_err(Failure::bad_input)?;
     let checkpoint = source.load(objects, health).await?;
     let checkpoint_sha256 = checkpoint.sha256().to_owned();
@@ -115,7 +115,7 @@ async fn prepare<E: Engine>(
     let started = Model::start::<E>(checkpoint, config.compute.compute(), metrics.clone()).await;
     let (model, thread) = started.map_err(Failure::bad_input)?;
     health.set("model", Ok(()));
-    Ok(Prepared { model, thread, checkpoint_sha256 })
+    Ok((Prepared { model, checkpoint_sha256 }, thread))
 }
 
 /// All that is counted here.
@@ -136,14 +136,16 @@ pub fn list_metrics() -> Result<(), Failure> {
 /// All that needs the model; it has let go of it when it returns.
 async fn work(
     config: RunArgs,
-    model: Model,
-    checkpoint_sha256: String,
+    urls: Urls,
+    Prepared { model, checkpoint_sha256 }: Prepared,
     objects: Objects,
     metrics: Metrics,
     health: Health,
     shutdown: &CancellationToken,
 ) -> Result<(), Failure> {
-    let Some(ledger) = connect_ledger(&config, &checkpoint_sha256, &health, shutdown).await? else { return Ok(()) };
+    let Some(ledger) = connect_ledger(&config, &urls.database, &checkpoint_sha256, &health, shutdown).await? else {
+        return Ok(());
+    };
     if !store_is_ready(&config, &objects, &health, shutdown).await {
         return Ok(());
     }
@@ -155,13 +157,16 @@ async fn work(
         model,
         metrics,
         decoding: Arc::new(Semaphore::new(1)),
-        computing: Semaphore::new(1),
+        computing: Arc::new(Semaphore::new(1)),
         store: StoreState::new(),
         held_jobs: HeldJobs::new(),
         stop_jobs: CancellationToken::new(),
+        stuck: CancellationToken::new(),
         name: worker_name(),
         pool: config.pool.clone(),
         masks: config.masks,
+        limits: config.limits.limits(),
+        max_job: config.max_job_seconds,
         checkpoint_sha256,
         compute: config.compute.compute(),
         timing: Timing { lease: config.lease_seconds, heartbeat: config.heartbeat_seconds },
@@ -173,7 +178,7 @@ async fn work(
     if let Some(pod) = config.pod.pod().map_err(Failure::bad_input)? {
         tokio::spawn(pod.keep_deletion_cost(worker.held_jobs.watch()));
     }
-    let tokens = broker::consume(config.amqp_url, config.pool, config.prefetch, shutdown.clone());
+    let tokens = broker::consume(urls.amqp.expose().to_owned(), config.pool, config.prefetch, shutdown.clone());
     let outcome = pull(&worker, &worker, tokens, config.prefetch.into(), config.drain_seconds, shutdown).await;
     tracing::info!(worker = name, "stopped");
     Ok(outcome?)
@@ -183,6 +188,7 @@ async fn work(
 /// says that the worker was told to stop first.
 async fn connect_ledger(
     config: &RunArgs,
+    url: &Secret,
     checkpoint_sha256: &str,
     health: &Health,
     shutdown: &CancellationToken,
@@ -190,7 +196,7 @@ async fn connect_ledger(
     // Each job may want one for its heartbeat and one for its last word; one more for claims, and one that listens.
     let connections = 2 * u32::from(config.prefetch) + 2;
     let connect = async || -> Result<Ledger, LedgerError> {
-        let ledger = Ledger::connect(&config.database_url, connections).await?;
+        let ledger = Ledger::connect(url.expose(), connections).await?;
         ledger.bind_checkpoint(&config.pool, checkpoint_sha256).await?;
         Ok(ledger)
     };

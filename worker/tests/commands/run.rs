@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use crate::{
     checkpoint::checkpoint,
     common::{Ended, draw_cells, sha256, small_png, worker},
-    system::{RunningWorker, System, image_uri},
+    system::{RunningWorker, SERVERS_AWAY, System, image_uri},
 };
 
 /// More steps than the tiny model does in any test's time.
@@ -192,7 +192,6 @@ fn refuses_settings_that_cannot_work_before_it_asks_any_server() {
     for (checkpoint, arguments, message) in [
         (&damaged, ["--pool", "test"], "half.safetensors"),
         (&good, ["--heartbeat-seconds", "15"], "at most half of it"),
-        (&good, ["--amqp-url", "http://127.0.0.1"], "AMQP_URL"),
         (&good, ["--masks", "/tmp/masks"], "expected s3://bucket/key"),
         (&good, ["--lease-seconds", "0"], "more than 0 seconds"),
         (&good, ["--checkpoint-sha256", "abc"], "64 hexadecimal digits"),
@@ -203,12 +202,8 @@ fn refuses_settings_that_cannot_work_before_it_asks_any_server() {
     ] {
         let mut command = worker();
         command.arg("run").args(arguments).arg("--checkpoint").arg(checkpoint).args(["--listen", "127.0.0.1:0"]);
-        for (flag, value) in [
-            ("--pool", "test"),
-            ("--masks", "s3://results/masks"),
-            ("--database-url", "postgres://nobody:secret@127.0.0.1:1/none"),
-            ("--amqp-url", "amqp://nobody:secret@127.0.0.1:1/%2f"),
-        ] {
+        command.envs(SERVERS_AWAY);
+        for (flag, value) in [("--pool", "test"), ("--masks", "s3://results/masks")] {
             if !arguments.contains(&flag) {
                 command.args([flag, value]);
             }
@@ -217,6 +212,27 @@ fn refuses_settings_that_cannot_work_before_it_asks_any_server() {
         assert_eq!(ended.code, 2, "{}", ended.stderr);
         assert!(ended.stderr.contains(message), "{}", ended.stderr);
         assert!(!ended.stderr.contains("secret"), "a password was printed: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn refuses_urls_that_are_none_and_says_which_without_their_password() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(&file, "amqp://nobody:secret@127.0.0.1:1/%2f\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    for (variables, message) in [
+        (vec![("DATABASE_URL", "")], "DATABASE_URL is not set; set it, or DATABASE_URL_FILE"),
+        (vec![("AMQP_URL", "http://nobody:secret@127.0.0.1")], "AMQP_URL is not valid"),
+        (vec![("AMQP_URL_FILE", path)], "AMQP_URL is set, and AMQP_URL_FILE (or its flag) too"),
+        (vec![("AMQP_URL", ""), ("AMQP_URL_FILE", "/nowhere/amqp")], "cannot read /nowhere/amqp"),
+        // With the file's URL nothing is wrong, and the next one is looked at.
+        (vec![("AMQP_URL", ""), ("AMQP_URL_FILE", path), ("DOTMASK_POD_DELETION_COST", "true")], "--pod-deletion-cost needs"),
+    ] {
+        let mut command = worker();
+        command.args(["run", "--pool", "test", "--masks", "s3://results/masks", "--listen", "127.0.0.1:0"]);
+        let ended = Ended::of(command.arg("--checkpoint").arg(checkpoint()).envs(SERVERS_AWAY).envs(variables));
+        assert_eq!(ended.code, 2, "{}", ended.stderr);
+        assert!(ended.stderr.contains(message) && !ended.stderr.contains("secret"), "{}", ended.stderr);
     }
 }
 

@@ -147,6 +147,13 @@ pub struct RunningWorker {
     log: TempDir,
 }
 
+/// Servers that are not there: nobody listens on port 1.
+pub const SERVERS_AWAY: [(&str, &str); 3] = [
+    ("DATABASE_URL", "postgres://nobody:secret@127.0.0.1:1/none"),
+    ("AMQP_URL", "amqp://nobody:secret@127.0.0.1:1/%2f"),
+    ("DOTMASK_S3_ENDPOINT", "http://127.0.0.1:1"),
+];
+
 impl RunningWorker {
     /// Works for the pool `test`.
     pub fn start(system: &System, arguments: &[&str]) -> Self {
@@ -166,12 +173,7 @@ impl RunningWorker {
 
     /// Told to use servers that are not there.
     pub fn without_servers(arguments: &[&str]) -> Self {
-        let environment = [
-            ("DATABASE_URL", "postgres://nobody:secret@127.0.0.1:1/none"),
-            ("AMQP_URL", "amqp://nobody:secret@127.0.0.1:1/%2f"),
-            ("DOTMASK_S3_ENDPOINT", "http://127.0.0.1:1"),
-        ];
-        Self::spawn(&environment.map(|(name, value)| (name.into(), value.into())), arguments)
+        Self::spawn(&SERVERS_AWAY.map(|(name, value)| (name.into(), value.into())), arguments)
     }
 
     fn spawn(environment: &[(String, String)], arguments: &[&str]) -> Self {
