@@ -6,7 +6,7 @@ use images::{ImageLimits, decode, decode_labels, label_slices};
 use request::{View, Window};
 
 /// Small, so that small inputs reach beyond them.
-const LIMITS: ImageLimits = ImageLimits { bytes: 64 << 10, pixels: 4_096, voxels: 16_384 };
+const LIMITS: ImageLimits = ImageLimits { bytes: 64 << 10, pixels: 4_096, decoded_bytes: 64 << 10, decompression_ratio: 1_000 };
 
 /// An image of any format, in all the ways in which it is read.
 pub fn picture(bytes: &[u8]) {
@@ -41,7 +41,7 @@ fn read(bytes: &[u8]) {
     }
     if let Ok(slices) = label_slices(bytes, &LIMITS) {
         let voxels: u64 = slices.iter().flat_map(|counts| counts.values()).sum();
-        assert!(voxels <= LIMITS.voxels);
+        assert!(voxels <= LIMITS.decoded_bytes);
     }
 }
 
@@ -65,6 +65,11 @@ fn with_true_sums(bytes: &[u8]) -> Option<Vec<u8>> {
 /// What the decoders may keep beside their input: [`ImageLimits`] has 16 bytes a pixel and 64 MiB.
 pub fn limit(bytes: usize) -> usize {
     (64 << 20) + 64 * LIMITS.pixels as usize + 16 * bytes
+}
+
+/// The tags of a TIFF may take 256 MiB, whatever the limits, and are read twice for a moment.
+pub fn tiff_limit(bytes: usize) -> usize {
+    (512 << 20) + limit(bytes)
 }
 
 /// A truth as outlines.
