@@ -83,6 +83,7 @@ fn exit(error: &anyhow::Error) -> Exit {
         Some(
             LedgerError::Url { .. }
             | LedgerError::PoolName { .. }
+            | LedgerError::UnknownRole { .. }
             | LedgerError::ProjectName { .. }
             | LedgerError::UnknownProject { .. },
         ) => Exit::BadInput,

@@ -141,7 +141,12 @@ pub async fn migrate(args: MigrateArgs) -> anyhow::Result<Exit> {
     let database_url = args.postgres.url()?;
     let shutdown = telemetry::termination()?;
     let migrated = telemetry::retry_until_ready("postgres", &shutdown, may_come, async || {
-        Ledger::connect(database_url.expose(), 2).await?.migrate().await
+        let ledger = Ledger::connect(database_url.expose(), 2).await?;
+        ledger.migrate().await?;
+        match &args.worker_role {
+            Some(role) => ledger.grant_worker(role).await,
+            None => Ok(()),
+        }
     });
     let patience = args.wait_seconds.unwrap_or(Duration::MAX);
     match tokio::time::timeout(patience, migrated).await {
