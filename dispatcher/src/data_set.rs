@@ -98,9 +98,11 @@ impl Question {
         let dots = EvaluationDots::Drawn { setting, repeats: self.repeats, seed: self.seed };
         let request = SegmentationRequest {
             image: folder.place(&case.image)?,
+            image_sha256: None,
             view: case.view,
             task: Task::Evaluate(Evaluation {
                 truth: folder.place(&case.truth)?,
+                truth_sha256: None,
                 label: case.label,
                 group: Some(case.group.clone()).filter(|group| !group.is_empty()),
                 methods: self.methods.clone(),

@@ -6,7 +6,7 @@ use evaluation::datasets::DatasetError;
 use images::ImageError;
 use ledger::{ErrorClass, LedgerError};
 use objects::ObjectsError;
-use request::PointsError;
+use request::{ContentSha256, PointsError};
 use segmenter::SegmentError;
 
 /// Why a job has no masks. [`JobError::class`] alone decides what happens to the job.
@@ -15,9 +15,51 @@ pub enum JobError {
     /// The image could not be had from the object store.
     #[error("cannot fetch the image: {0}")]
     Fetch(#[source] ObjectsError),
+    /// Outside what the project's requests may read.
+    #[error("the {what} {uri} is not among what the project {project} may read; put it where that is, or have its folder allowed")]
+    NotAllowed {
+        /// `image` or `truth`.
+        what: &'static str,
+        /// Its place.
+        uri: String,
+        /// Whose job it is.
+        project: String,
+    },
+    /// Among the results, but not those of the job's project.
+    #[error("the {what} {uri} lies among the results of all projects, and not in the folder of the project {project}; name another")]
+    OthersResult {
+        /// `image` or `truth`.
+        what: &'static str,
+        /// Its place.
+        uri: String,
+        /// Whose job it is.
+        project: String,
+    },
     /// The store gave an object whose bytes were others a moment later.
-    #[error("the store gave other bytes when it was asked again for what could not be decoded: {0}")]
-    Unsteady(#[source] Box<JobError>),
+    #[error(
+        "the object changed while it was read: the store gave other bytes (ETag {}, then {}) when it was asked again because of this: {source}",
+        etags[0].as_deref().unwrap_or("none"),
+        etags[1].as_deref().unwrap_or("none")
+    )]
+    Unsteady {
+        /// What the store called the first content, and the second.
+        etags: [Option<String>; 2],
+        /// What was wrong with the first.
+        source: Box<JobError>,
+    },
+    /// Not what the request says it is.
+    #[error(
+        "the {what} has the SHA-256 {found}, expected {expected}: it is another than its line says; put that one back, or submit a line that says \
+         what is there now"
+    )]
+    OtherContent {
+        /// `image` or `truth`.
+        what: &'static str,
+        /// What is there.
+        found: String,
+        /// What the line says.
+        expected: ContentSha256,
+    },
     /// The object is not an image we take.
     #[error("cannot decode the image: {0}")]
     Decode(#[from] ImageError),
@@ -88,9 +130,12 @@ impl JobError {
             | Self::Truth(_)
             | Self::Encode { .. }
             | Self::Record(_)
+            | Self::NotAllowed { .. }
+            | Self::OthersResult { .. }
+            | Self::OtherContent { .. }
             | Self::TooLong { .. } => false,
             // Where masks go is the worker's setting and nothing that the job could have wrong.
-            Self::Store(_) | Self::Unsteady(_) | Self::Crashed { .. } | Self::ModelGone => true,
+            Self::Store(_) | Self::Unsteady { .. } | Self::Crashed { .. } | Self::ModelGone => true,
         };
         if is_transient { ErrorClass::Transient } else { ErrorClass::Permanent }
     }
@@ -99,16 +144,18 @@ impl JobError {
     pub fn is_of_the_store(&self) -> bool {
         match self {
             Self::Fetch(error) | Self::FetchTruth(error) => error.is_transient(),
-            Self::Store(_) | Self::Unsteady(_) => true,
+            Self::Store(_) | Self::Unsteady { .. } => true,
             _ => false,
         }
     }
 
     /// Every cause with every class it may come in.
-    pub const CAUSES: [(&'static str, ErrorClass); 18] = [
+    pub const CAUSES: [(&'static str, ErrorClass); 20] = [
         ("fetch", ErrorClass::Transient),
         ("fetch", ErrorClass::Permanent),
+        ("not_allowed", ErrorClass::Permanent),
         ("unsteady", ErrorClass::Transient),
+        ("content", ErrorClass::Permanent),
         ("decode", ErrorClass::Permanent),
         ("points", ErrorClass::Permanent),
         ("out_of_memory", ErrorClass::Transient),
@@ -130,7 +177,9 @@ impl JobError {
     pub fn cause(&self) -> &'static str {
         match self {
             Self::Fetch(_) => "fetch",
-            Self::Unsteady(_) => "unsteady",
+            Self::NotAllowed { .. } | Self::OthersResult { .. } => "not_allowed",
+            Self::Unsteady { .. } => "unsteady",
+            Self::OtherContent { .. } => "content",
             Self::Decode(_) => "decode",
             Self::Points { .. } => "points",
             Self::Segment(SegmentError::OutOfMemory { .. }) => "out_of_memory",
@@ -205,7 +254,14 @@ mod tests {
         let errors = [
             JobError::Fetch(away()),
             JobError::Fetch(missing()),
-            JobError::Unsteady(Box::new(gone())),
+            JobError::NotAllowed { what: "image", uri: String::new(), project: String::new() },
+            JobError::OthersResult { what: "image", uri: String::new(), project: String::new() },
+            JobError::Unsteady { etags: [None, None], source: Box::new(gone()) },
+            JobError::OtherContent {
+                what: "image",
+                found: String::new(),
+                expected: "0".repeat(64).parse().expect("64 digits"),
+            },
             JobError::Decode(ImageError::Empty),
             JobError::Segment(SegmentError::ConstantSimilarity),
             JobError::Segment(SegmentError::Torch { reason: String::new() }),

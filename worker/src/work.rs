@@ -9,13 +9,13 @@ use std::{
 use bytes::Bytes;
 use evaluation::{
     Outcome, Row,
-    datasets::{Case, DatasetError, truth},
+    datasets::{Case, truth},
 };
 use futures_util::future::try_join_all;
 use image::{GrayImage, RgbImage};
 use images::DecodedImage;
 use ledger::{Artifact, ClaimedJob, JobResult, Lease, Mask, ReuseKey, Score};
-use request::{Evaluation, EvaluationDots, Object, S3Uri, Task};
+use request::{ContentSha256, Evaluation, EvaluationDots, Object, S3Uri, Task};
 use segmenter::{Segmentation, sha256};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -31,7 +31,7 @@ use crate::{
     model_time::GoesOn,
     receipt::{Evaluated, ImageFacts, JobIdentity, Receipt, SegmentedObject, StageSeconds, VERSION},
 };
-use objects::ObjectsError;
+use objects::{Fetched, ObjectsError};
 
 /// How long the model waits for the note that it begins with a job.
 const NOTE_LIMIT: Duration = Duration::from_secs(1);
@@ -59,6 +59,7 @@ struct Ready {
 /// An object out of the store, and what it took to fetch and to decode it.
 struct Decoded<T> {
     value: T,
+    etag: Option<String>,
     fetch: f64,
     decode: f64,
 }
@@ -75,6 +76,7 @@ impl Worker {
     }
 
     async fn work_for(&self, job: &ClaimedJob, attempt: &Attempt) -> Result<Worked, JobError> {
+        self.check_reads(job)?;
         let ready = self.fetch_image(job, attempt).await?;
         let (result, lend) = match &job.request.task {
             Task::Segment(objects) => self.segment_or_take_over(job, objects, ready, attempt).await?,
@@ -83,15 +85,32 @@ impl Worker {
         Ok(Worked { result, lend })
     }
 
+    /// Before anything is asked of the store. What a project may read may have changed since the job was submitted.
+    fn check_reads(&self, job: &ClaimedJob) -> Result<(), JobError> {
+        for (what, uri) in ["image", "truth"].into_iter().zip(job.request.reads()) {
+            let project = || job.project.clone();
+            if self.masks.is_of_others(&job.project, uri) {
+                return Err(JobError::OthersResult { what, uri: uri.to_string(), project: project() });
+            }
+            if !job.reads.allows(uri) {
+                return Err(JobError::NotAllowed { what, uri: uri.to_string(), project: project() });
+            }
+        }
+        Ok(())
+    }
+
     async fn fetch_image(&self, job: &ClaimedJob, attempt: &Attempt) -> Result<Ready, JobError> {
         let (since, coming) = (Instant::now(), self.metrics.model_time.coming());
         let view = job.request.view;
-        let limits = self.limits;
-        let decoding = move |bytes: &Bytes| images::decode(bytes, &view, &limits);
-        let Decoded { value, fetch, decode } = self.fetch_decoded(attempt, &job.request.image, JobError::Fetch, decoding).await?;
+        let (limits, expected) = (self.limits, job.request.image_sha256.clone());
+        let decoding = move |bytes: &Bytes| -> Result<DecodedImage, JobError> {
+            check_content("image", expected, bytes)?;
+            Ok(images::decode(bytes, &view, &limits)?)
+        };
+        let Decoded { value, etag, fetch, decode } = self.fetch_decoded(attempt, &job.request.image, JobError::Fetch, decoding).await?;
         let DecodedImage { rgb, sha256, format } = value;
         self.record_stages(&[(Stage::Decode, decode)]);
-        let facts = ImageFacts { sha256, width: rgb.width(), height: rgb.height(), format };
+        let facts = ImageFacts { sha256, width: rgb.width(), height: rgb.height(), format, etag };
         let seconds = StageSeconds { fetch: Some(fetch), decode, ..StageSeconds::default() };
         Ok(Ready { image: Arc::new(rgb), facts, seconds, since, coming })
     }
@@ -176,12 +195,14 @@ impl Worker {
         }
         let case = case(job, evaluation);
         let (of_case, size, limits) = (case.clone(), image.dimensions(), self.limits);
-        let decoding = move |bytes: &Bytes| -> Result<(GrayImage, String), DatasetError> {
+        let expected = evaluation.truth_sha256.clone();
+        let decoding = move |bytes: &Bytes| -> Result<(GrayImage, String), JobError> {
+            check_content("truth", expected, bytes)?;
             let mask = truth(bytes, &of_case.truth, &of_case, size, &limits)?;
             Ok((mask, sha256(bytes)))
         };
         let decoded = self.fetch_decoded(attempt, &evaluation.truth, JobError::FetchTruth, decoding).await?;
-        let (truth, truth_sha256) = decoded.value;
+        let ((truth, truth_sha256), truth_etag) = (decoded.value, decoded.etag);
 
         let work = EvaluateWork {
             image,
@@ -204,7 +225,8 @@ impl Worker {
             EvaluationDots::Drawn { seed, .. } => (Some(*seed), None),
         };
         let mut receipt = self.receipt(job, facts, seconds);
-        receipt.evaluation = Some(Evaluated { truth_sha256, label: evaluation.label, seed, points, rows: scores.clone() });
+        let (label, rows) = (evaluation.label, scores.clone());
+        receipt.evaluation = Some(Evaluated { truth_sha256, truth_etag, label, seed, points, rows });
         let file = artifacts::encode_receipt(&receipt).map_err(|error| JobError::Encode { reason: format!("{error:#}") })?;
         let artifacts = self.upload(job, vec![file]).await?;
         Ok(JobResult { artifacts, masks: Vec::new(), scores, seconds: since.elapsed().as_secs_f64() - queue_seconds })
@@ -230,37 +252,38 @@ impl Worker {
     }
 
     /// An object of the store, decoded. One that cannot be decoded is fetched once more: only if it is the same again is it the one that
-    /// is wrong, and not the store.
-    async fn fetch_decoded<T, E>(
+    /// is wrong, and not the store. Where it has changed, the next attempt is of the new one as a whole.
+    async fn fetch_decoded<T>(
         &self,
         attempt: &Attempt,
         uri: &S3Uri,
         not_fetched: fn(ObjectsError) -> JobError,
-        decode: impl FnOnce(&Bytes) -> Result<T, E> + Send + 'static,
+        decode: impl FnOnce(&Bytes) -> Result<T, JobError> + Send + 'static,
     ) -> Result<Decoded<T>, JobError>
     where
         T: Send + 'static,
-        E: Into<JobError> + Send + 'static,
     {
-        let (bytes, fetch) = self.fetch(uri).await.map_err(not_fetched)?;
+        let (Fetched { bytes, etag }, fetch) = self.fetch(uri).await.map_err(not_fetched)?;
         let fetched = bytes.clone();
         let (decoded, seconds) = timed(self.decode(attempt, move || decode(&bytes))).await;
         match decoded? {
-            Ok(value) => Ok(Decoded { value, fetch, decode: seconds }),
+            Ok(value) => Ok(Decoded { value, etag, fetch, decode: seconds }),
             Err(error) => {
                 let (again, _) = self.fetch(uri).await.map_err(not_fetched)?;
-                let error = error.into();
-                Err(if again == fetched { error } else { JobError::Unsteady(Box::new(error)) })
+                if again.bytes == fetched {
+                    return Err(error);
+                }
+                Err(JobError::Unsteady { etags: [etag, again.etag], source: Box::new(error) })
             }
         }
     }
 
     /// An object of the store, of the size an image may have, and how long that took.
-    async fn fetch(&self, uri: &S3Uri) -> Result<(Bytes, f64), ObjectsError> {
-        let (bytes, seconds) = timed(self.objects.get(uri, self.limits.bytes)).await;
-        let bytes = bytes?;
+    async fn fetch(&self, uri: &S3Uri) -> Result<(Fetched, f64), ObjectsError> {
+        let (object, seconds) = timed(self.objects.fetch(uri, self.limits.bytes)).await;
+        let object = object?;
         self.record_stages(&[(Stage::Fetch, seconds)]);
-        Ok((bytes, seconds))
+        Ok((object, seconds))
     }
 
     /// One image of the largest size at a time takes memory enough.
@@ -307,7 +330,7 @@ impl Worker {
     }
 
     async fn upload_file(&self, job: &ClaimedJob, file: ArtifactFile) -> Result<Artifact, JobError> {
-        let uri = self.masks.place(&job.lease, &file.name);
+        let uri = self.masks.place(&job.project, &job.lease, &file.name);
         let content_type = file.content_type();
         let ArtifactFile { kind, object, bytes, .. } = file;
         let bytes = Bytes::from(bytes);
@@ -324,6 +347,13 @@ fn trace_model(queue_seconds: f64, segmentations: &[Segmentation]) {
     });
     let stages = iter::once((Stage::Queue, queue_seconds)).chain(stages);
     telemetry::children_ended(&stages.map(|(stage, seconds)| (stage.label(), seconds)).collect::<Vec<_>>());
+}
+
+/// Refuses another content than the request speaks of, if it does.
+fn check_content(what: &'static str, expected: Option<ContentSha256>, bytes: &[u8]) -> Result<(), JobError> {
+    let Some(expected) = expected else { return Ok(()) };
+    let found = sha256(bytes);
+    if found == expected.as_str() { Ok(()) } else { Err(JobError::OtherContent { what, found, expected }) }
 }
 
 fn check_inside(objects: &[Object], image: &ImageFacts) -> Result<(), JobError> {

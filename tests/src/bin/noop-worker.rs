@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use evaluation::Row;
 use image::{GrayImage, RgbImage};
+use images::ImageLimits;
 use ledger::{Artifact, ArtifactKind, ClaimedJob, JobResult, Ledger, Mask};
 use objects::{Objects, ObjectsConfig};
 use request::{Parameters, Points};
@@ -118,7 +119,7 @@ impl Work for NoOp {
             let file = |kind, object, name| Artifact {
                 kind,
                 object,
-                uri: self.masks.place(&job.lease, name),
+                uri: self.masks.place(&job.project, &job.lease, name),
                 sha256: "0".repeat(64),
                 bytes: 0,
             };
