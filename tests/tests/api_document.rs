@@ -14,7 +14,7 @@ const EXAMPLES: &str = "15";
 #[tokio::test(flavor = "multi_thread")]
 async fn the_dispatcher_answers_as_its_document_says() {
     let system = System::start().await.unwrap();
-    let mut dispatcher = system.start_dispatcher().await.unwrap();
+    let dispatcher = system.start_dispatcher().await.unwrap();
     let outcome = schemathesis(&system, &[]).await;
     let logs = system.logs();
     assert!(!logs.contains("panicked"), "{logs}");
