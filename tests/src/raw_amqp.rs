@@ -50,7 +50,11 @@ async fn answered(connection: &mut TcpStream, question: Option<(u16, u16, u16, V
     let mut rest = vec![0; length as usize + 1];
     connection.read_exact(&mut rest).await?;
     // connection.close and channel.close are refusals.
-    ensure!(head[0] == METHOD && !matches!(rest[..4], [0, 10, 0, 50] | [0, 20, 0, 40]), "refused: {:?}", rest.escape_ascii().to_string());
+    ensure!(
+        head[0] == METHOD && !matches!(rest[..4], [0, 10, 0, 50] | [0, 20, 0, 40]),
+        "refused: {:?}",
+        rest.escape_ascii().to_string()
+    );
     Ok(())
 }
 
