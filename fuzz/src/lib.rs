@@ -14,8 +14,8 @@ pub struct Target {
     pub name: &'static str,
     /// Reads, and panics where what comes out is not as it must be.
     read: fn(&[u8]),
-    /// The most bytes it may hold for an input of so many.
-    most_held: fn(usize) -> usize,
+    /// The most bytes it may hold for this input.
+    most_held: fn(&[u8]) -> usize,
     /// Valid files, from which damage is made.
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
@@ -32,7 +32,7 @@ impl Target {
     /// Reads the input, and gives how many bytes were held at most. Panics where one of the promises is broken.
     pub fn check(&self, bytes: &[u8]) -> usize {
         let held = memory::peak(|| (self.read)(bytes));
-        let limit = (self.most_held)(bytes.len());
+        let limit = (self.most_held)(bytes);
         assert!(held <= limit, "{}: {held} bytes held for an input of {}, at most {limit} are allowed", self.name, bytes.len());
         held
     }

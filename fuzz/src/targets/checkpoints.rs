@@ -63,6 +63,6 @@ fn around(pickle: &[u8]) -> Vec<u8> {
 }
 
 /// Every operation of a pickle is a byte and makes at most one value; the file itself is held twice, beside the one made around a pickle.
-pub fn limit(bytes: usize) -> usize {
-    256 * bytes + (256 << 10)
+pub fn limit(bytes: &[u8]) -> usize {
+    256 * bytes.len() + (256 << 10)
 }

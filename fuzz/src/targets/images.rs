@@ -62,14 +62,11 @@ fn with_true_sums(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(mended)
 }
 
-/// What the decoders may keep beside their input: [`ImageLimits`] has 16 bytes a pixel and 64 MiB.
-pub fn limit(bytes: usize) -> usize {
-    (64 << 20) + 64 * LIMITS.pixels as usize + 16 * bytes
-}
-
-/// The tags of a TIFF may take 256 MiB, whatever the limits, and are read twice for a moment.
-pub fn tiff_limit(bytes: usize) -> usize {
-    (512 << 20) + limit(bytes)
+/// What the decoders may keep beside their input: [`ImageLimits`] has 16 bytes a pixel and 64 MiB. The tags of a TIFF may take 256 MiB,
+/// whatever the limits, and are read twice for a moment; what begins like one is one to every target.
+pub fn limit(bytes: &[u8]) -> usize {
+    let of_tags = if bytes.starts_with(b"II") || bytes.starts_with(b"MM") { 512 << 20 } else { 0 };
+    of_tags + (64 << 20) + 64 * LIMITS.pixels as usize + 16 * bytes.len()
 }
 
 /// A truth as outlines.
@@ -88,6 +85,6 @@ pub fn outlines(bytes: &[u8]) {
 }
 
 /// A node takes some 100 bytes, and four of the text.
-pub fn outlines_limit(bytes: usize) -> usize {
-    64 * bytes + (64 << 10)
+pub fn outlines_limit(bytes: &[u8]) -> usize {
+    64 * bytes.len() + (64 << 10)
 }

@@ -13,7 +13,7 @@ pub const ALL: [Target; 13] = [
     Target { name: "points", read: requests::points, most_held: requests::points_limit, seeds: seeds::points },
     Target { name: "png", read: images::picture, most_held: images::limit, seeds: seeds::png },
     Target { name: "jpeg", read: images::picture, most_held: images::limit, seeds: seeds::jpeg },
-    Target { name: "tiff", read: images::picture, most_held: images::tiff_limit, seeds: seeds::tiff },
+    Target { name: "tiff", read: images::picture, most_held: images::limit, seeds: seeds::tiff },
     Target { name: "bmp", read: images::picture, most_held: images::limit, seeds: seeds::bmp },
     Target { name: "nifti", read: images::picture, most_held: images::limit, seeds: seeds::nifti },
     Target { name: "dicom", read: images::picture, most_held: images::limit, seeds: seeds::dicom },

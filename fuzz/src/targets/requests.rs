@@ -37,8 +37,8 @@ fn request(line: &[u8]) {
     }
 }
 
-pub fn manifest_limit(bytes: usize) -> usize {
-    128 * bytes + (64 << 10)
+pub fn manifest_limit(bytes: &[u8]) -> usize {
+    128 * bytes.len() + (64 << 10)
 }
 
 /// Points as text and as JSON, and the other short texts: places, settings, windows, a trace's parent.
@@ -64,6 +64,6 @@ pub fn points(bytes: &[u8]) {
     let _ = telemetry::traceparent_to_send(&tracing::Span::none(), Some(text.to_owned()));
 }
 
-pub fn points_limit(bytes: usize) -> usize {
-    64 * bytes + (64 << 10)
+pub fn points_limit(bytes: &[u8]) -> usize {
+    64 * bytes.len() + (64 << 10)
 }

@@ -14,6 +14,6 @@ pub fn read(bytes: &[u8]) {
     }
 }
 
-pub fn limit(bytes: usize) -> usize {
-    256 * bytes + (256 << 10)
+pub fn limit(bytes: &[u8]) -> usize {
+    256 * bytes.len() + (256 << 10)
 }
