@@ -149,8 +149,8 @@ pub struct RunningWorker {
 
 /// Servers that are not there: nobody listens on port 1.
 pub const SERVERS_AWAY: [(&str, &str); 3] = [
-    ("DATABASE_URL", "postgres://nobody:secret@127.0.0.1:1/none"),
-    ("AMQP_URL", "amqp://nobody:secret@127.0.0.1:1/%2f"),
+    ("DATABASE_URL", "postgres://nobody:hunter2@127.0.0.1:1/none"),
+    ("AMQP_URL", "amqp://nobody:hunter2@127.0.0.1:1/%2f"),
     ("DOTMASK_S3_ENDPOINT", "http://127.0.0.1:1"),
 ];
 
