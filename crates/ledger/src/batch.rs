@@ -1,9 +1,15 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use crate::{DEFAULT_MAX_WAITING_JOBS, DEFAULT_PROJECT};
+
 /// What is said once for all jobs of a batch.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewBatch {
+    /// Whose it is.
+    pub project: String,
+    /// How many jobs of the project may wait, these among them.
+    pub max_waiting_jobs: u64,
     /// The user's own name for it.
     pub name: Option<String>,
     /// The pool of every job that names none itself.
@@ -16,6 +22,22 @@ pub struct NewBatch {
     pub reuse: bool,
     /// The span that its jobs continue, as W3C's `traceparent` of version 00.
     pub traceparent: Option<String>,
+}
+
+impl Default for NewBatch {
+    /// Of the default project, and no pool.
+    fn default() -> Self {
+        Self {
+            project: DEFAULT_PROJECT.into(),
+            max_waiting_jobs: DEFAULT_MAX_WAITING_JOBS,
+            name: None,
+            pool: String::new(),
+            priority: 0,
+            idempotency_key: None,
+            reuse: false,
+            traceparent: None,
+        }
+    }
 }
 
 /// A batch that is in the ledger.

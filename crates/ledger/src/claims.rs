@@ -5,6 +5,7 @@ use uuid::Uuid;
 use crate::{
     ClaimedJob, ErrorClass, Finalised, JobFailure, Lease, Ledger, LedgerError, Result,
     errors::Answer as _,
+    projects::read_allow_list,
     reading::read_request,
     together::{Answers, everyones},
 };
@@ -27,6 +28,8 @@ struct Row {
     request: String,
     reuse: bool,
     traceparent: Option<String>,
+    project: String,
+    reads: Vec<String>,
 }
 
 /// The statement for so many jobs. Where the number is a parameter, Postgres plans each call anew, and that takes longer than one claim: for one job
@@ -53,9 +56,11 @@ macro_rules! claim {
             ), begun AS (
                 INSERT INTO attempts (job_id, epoch, attempt, worker) SELECT id, epoch, attempt, $2 FROM claimed
             )
-            SELECT claimed.id, batch_id, epoch, attempt, max_attempts, request::text AS "request!", reuse, traceparent
+            SELECT
+                claimed.id, batch_id, epoch, attempt, max_attempts, request::text AS "request!", reuse, traceparent, project, reads
             FROM claimed
             JOIN batches ON batches.id = batch_id
+            JOIN projects ON projects.name = project
             "#,
             $($argument),+
         )
@@ -107,12 +112,15 @@ impl Ledger {
         let mut answers = Vec::new();
         for row in rows {
             let lease = Lease { job_id: row.id, batch_id: row.batch_id, epoch: row.epoch, worker: worker.into() };
-            answers.push(match read_request(row.id, &row.request) {
-                Ok(request) => Ok(Some(ClaimedJob {
+            let read = read_request(row.id, &row.request).and_then(|request| Ok((request, read_allow_list(&row.reads)?)));
+            answers.push(match read {
+                Ok((request, reads)) => Ok(Some(ClaimedJob {
                     lease,
                     attempt: row.attempt,
                     max_attempts: row.max_attempts,
                     request,
+                    project: row.project,
+                    reads,
                     reuse: row.reuse,
                     traceparent: row.traceparent,
                 })),

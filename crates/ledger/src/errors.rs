@@ -1,5 +1,6 @@
 use std::{io, sync::Arc, time::Duration};
 
+use request::UriError;
 use sqlx::{error::DatabaseError, migrate::MigrateError, postgres::PgDatabaseError};
 
 /// What can go wrong with the ledger.
@@ -58,6 +59,40 @@ pub enum LedgerError {
     UnknownPool {
         /// As given.
         pool: String,
+    },
+    /// A name no project can have.
+    #[error("{name:?} is no name for a project, expected 1 to 40 lower-case letters, digits and hyphens, a letter first")]
+    ProjectName {
+        /// As given.
+        name: String,
+    },
+    /// Nobody made this project.
+    #[error("there is no project {name:?}; `dispatcher project list` lists what there is, `dispatcher project create` makes one")]
+    UnknownProject {
+        /// As given.
+        name: String,
+    },
+    /// A project's list of what it may read has an entry that is none.
+    #[error("what the project may read cannot be told: {source}; mend it with `dispatcher project change`")]
+    AllowList {
+        /// What is wrong with the entry.
+        source: UriError,
+    },
+    /// As many jobs of the project wait as may.
+    #[error(
+        "only {room} more jobs of the project may wait, {limit} in all; nothing was submitted: submit fewer, or again when some have ended"
+    )]
+    TooManyWaiting {
+        /// How many there is room for.
+        room: u64,
+        /// How many may wait.
+        limit: u64,
+    },
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers: {reason}")]
+    NoRandomness {
+        /// What it said.
+        reason: String,
     },
     /// The pool's masks come from another checkpoint.
     #[error("pool {pool:?} runs the checkpoint {expected}, this worker has {found}; use that file, or another pool")]

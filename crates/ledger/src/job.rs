@@ -1,5 +1,5 @@
 use jiff::Timestamp;
-use request::{Method, S3Uri, SegmentationRequest, Setting};
+use request::{AllowList, Method, S3Uri, SegmentationRequest, Setting};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -200,6 +200,10 @@ pub struct ClaimedJob {
     pub max_attempts: i32,
     /// What to do.
     pub request: SegmentationRequest,
+    /// Whose it is.
+    pub project: String,
+    /// What the project's requests may read.
+    pub reads: AllowList,
     /// Whether it may take over a finished result, and lend its own.
     pub reuse: bool,
     /// The span that its batch came in with, as W3C's `traceparent`; none of a batch that came by a version without.

@@ -29,6 +29,7 @@ mod job;
 mod outbox;
 mod outcomes;
 mod pools;
+mod projects;
 mod reading;
 mod reaper;
 mod retrying;
@@ -36,6 +37,7 @@ mod reuse;
 mod submit;
 mod time;
 mod together;
+mod tokens;
 mod upload;
 
 use std::{io, sync::LazyLock, time::Duration};
@@ -51,6 +53,7 @@ pub use job::{
 };
 pub use outbox::OutboxBatch;
 use outcomes::Success;
+pub use projects::{DEFAULT_MAX_WAITING_JOBS, DEFAULT_PROJECT, Project, ProjectChange};
 use sqlx::{
     Connection, PgConnection, PgPool,
     migrate::Migrator,
@@ -58,6 +61,7 @@ use sqlx::{
 };
 pub use submit::BatchWriter;
 use together::Together;
+pub use tokens::{Caller, NewToken, Scope, TokenStatus};
 
 /// The most attempts a job may have.
 pub const MAX_ATTEMPTS: i32 = 5;

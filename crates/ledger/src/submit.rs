@@ -23,6 +23,10 @@ pub struct BatchWriter {
     /// committed.
     sending: JoinSet<(Upload, Result<()>)>,
     id: Uuid,
+    project: String,
+    max_waiting_jobs: u64,
+    /// How many more jobs of the project may wait, as it was at the beginning.
+    room: u64,
     name: Option<String>,
     pool: String,
     priority: i16,
@@ -58,7 +62,7 @@ impl Ledger {
     pub async fn begin_batch(&self, batch: NewBatch) -> Result<BatchWriter> {
         let doing = "begin a batch";
         let transaction = Some(Upload::begin(&self.pool).answer(doing).await?);
-        let NewBatch { name, pool, priority, idempotency_key, reuse, traceparent } = batch;
+        let NewBatch { project, max_waiting_jobs, name, pool, priority, idempotency_key, reuse, traceparent } = batch;
         let mut content = Sha256::new();
         content.update(format!("priority {priority}, reuse {reuse}\n"));
         let mut writer = BatchWriter {
@@ -66,6 +70,9 @@ impl Ledger {
             transaction,
             sending: JoinSet::new(),
             id: Uuid::now_v7(),
+            project,
+            max_waiting_jobs,
+            room: u64::MAX,
             // Postgres keeps no NUL in a text.
             name: name.map(|name| name.replace('\0', "")),
             pool,
@@ -78,9 +85,17 @@ impl Ledger {
         };
         // Refuses a pool that does not exist before the foreign key does, by name.
         writer.first_turn(&writer.pool.clone()).await?;
+        if !writer.may_be_repeated().await? {
+            let waiting = {
+                let project = writer.project.clone();
+                waiting_jobs(writer.transaction().await?, &project).await?
+            };
+            writer.room = writer.max_waiting_jobs.saturating_sub(waiting);
+        }
         sqlx::query!(
-            "INSERT INTO batches (id, name, pool, reuse, traceparent) VALUES ($1, $2, $3, $4, $5)",
+            "INSERT INTO batches (id, project, name, pool, reuse, traceparent) VALUES ($1, $2, $3, $4, $5, $6)",
             writer.id,
+            writer.project,
             writer.name,
             writer.pool,
             reuse,
@@ -93,7 +108,13 @@ impl Ledger {
     }
 
     /// The batch whose identity another submission has, too.
-    async fn earlier_batch(&self, key: Option<String>, name: Option<String>, content_sha256: String) -> Result<SubmittedBatch> {
+    async fn earlier_batch(
+        &self,
+        project: &str,
+        key: Option<String>,
+        name: Option<String>,
+        content_sha256: String,
+    ) -> Result<SubmittedBatch> {
         let batch = sqlx::query!(
             r#"
             SELECT
@@ -101,14 +122,15 @@ impl Ledger {
                 content_sha256 = $3 AS "has_this_content!",
                 (SELECT count(*) FROM jobs WHERE batch_id = batches.id) AS "jobs!"
             FROM batches
-            WHERE idempotency_key = $1 OR name = $2 AND content_sha256 = $3
+            WHERE project = $4 AND (idempotency_key = $1 OR name = $2 AND content_sha256 = $3)
             -- Where both are there and differ, the key is what the client relies on.
             ORDER BY idempotency_key IS NOT DISTINCT FROM $1 DESC
             LIMIT 1
             "#,
             key,
             name,
-            content_sha256
+            content_sha256,
+            project
         )
         .fetch_one(&self.pool)
         .answer("look up the batch of an earlier submission")
@@ -170,6 +192,18 @@ async fn insert_jobs(transaction: &mut Upload, batch: Uuid, priority: i16, jobs:
     Ok(())
 }
 
+/// How many jobs of a project wait, those in their back-off included.
+async fn waiting_jobs(transaction: &mut Upload, project: &str) -> Result<u64> {
+    let waiting = sqlx::query_scalar!(
+        r#"
+        SELECT count(*) AS "waiting!" FROM batches JOIN jobs ON jobs.batch_id = batches.id
+        WHERE project = $1 AND state = 'queued'
+        "#,
+        project
+    );
+    Ok(waiting.fetch_one(&mut **transaction).answer("count the jobs that wait").await?.cast_unsigned())
+}
+
 impl BatchWriter {
     /// The id the batch will have.
     pub fn id(&self) -> Uuid {
@@ -181,6 +215,9 @@ impl BatchWriter {
         let unstorable = |reason: &str| LedgerError::Unstorable { line, reason: reason.into() };
         if request.id.as_ref().is_some_and(|id| id.contains('\0')) {
             return Err(unstorable("its id has a NUL character"));
+        }
+        if line > self.room {
+            return Err(LedgerError::TooManyWaiting { room: self.room, limit: self.max_waiting_jobs });
         }
         let content = serde_json::to_string(&request).map_err(|error| unstorable(&error.to_string()))?;
         let pool = request.pool.as_ref().unwrap_or(&self.pool).clone();
@@ -214,10 +251,21 @@ impl BatchWriter {
         match identity.execute(&mut *transaction).answer(doing).await {
             Err(error) if error.is_unique_violation() => {
                 transaction.rollback().answer(doing).await?;
-                return self.ledger.earlier_batch(self.idempotency_key, self.name, content_sha256).await;
+                return self.ledger.earlier_batch(&self.project, self.idempotency_key, self.name, content_sha256).await;
             }
             outcome => outcome?,
         };
+        // Two batches that come in together may each have seen room for itself. The second one waits here for the first one's end; uploads that
+        // are under way, which hold the row's key, are not waited for.
+        sqlx::query!("SELECT FROM projects WHERE name = $1 FOR NO KEY UPDATE", self.project)
+            .execute(&mut *transaction)
+            .answer(doing)
+            .await?;
+        let waiting = waiting_jobs(&mut transaction, &self.project).await?;
+        if waiting > self.max_waiting_jobs {
+            let room = (self.max_waiting_jobs + jobs).saturating_sub(waiting);
+            return Err(LedgerError::TooManyWaiting { room, limit: self.max_waiting_jobs });
+        }
         sqlx::query!("INSERT INTO outbox (pool, tokens) SELECT * FROM unnest($1::text[], $2::integer[])", &pools, &tokens)
             .execute(&mut *transaction)
             .answer(doing)
@@ -260,6 +308,19 @@ impl BatchWriter {
     async fn transaction(&mut self) -> Result<&mut Upload> {
         let transaction = self.settled().await?;
         Ok(self.transaction.insert(transaction))
+    }
+
+    /// Whether this may be a batch that is there already, to which nothing will be added. Its content decides, at the end.
+    async fn may_be_repeated(&mut self) -> Result<bool> {
+        sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT FROM batches WHERE project = $1 AND (idempotency_key = $2 OR name = $3)) AS "may_be!""#,
+            self.project.clone(),
+            self.idempotency_key.clone(),
+            self.name.clone()
+        )
+        .fetch_one(&mut **self.transaction().await?)
+        .answer("look for an earlier submission")
+        .await
     }
 
     async fn next_turn(&mut self, pool: &str) -> Result<i64> {

@@ -4,6 +4,7 @@
 //! [`S3Uri`] that exists has a bucket and a key. The binaries, the ledger and the segmenter share them; this crate knows no
 //! database, no network and no tensor.
 
+mod allow_list;
 mod choices;
 mod method;
 mod parameters;
@@ -14,6 +15,7 @@ mod task;
 mod uri;
 mod view;
 
+pub use allow_list::{AllowList, Allowed, S3Folder};
 pub use choices::{Choices, Dots, Extremes, Normalisation, Padding, Region, SamPoints, SamThreshold, Similarity, Upsampling};
 pub use method::{Method, UnknownMethod};
 pub use parameters::{MAX_STEPS, Parameters, ParametersError, Recipe};
