@@ -8,8 +8,9 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, value_parser};
 use evaluation::datasets::Kind;
 use reqwest::Url;
-use secrets::{Secret, SecretError};
+use secrets::Secret;
 use telemetry::LogFormat;
+use tls::{Authorities, AuthoritiesError};
 use uuid::Uuid;
 
 pub use self::data_set::{DataArgs, DataSet};
@@ -56,12 +57,32 @@ pub struct PostgresArgs {
     /// the URL itself: arguments are visible to others.
     #[arg(long, env = "DATABASE_URL_FILE", value_name = "FILE")]
     database_url_file: Option<PathBuf>,
+    /// Whom to trust.
+    #[command(flatten)]
+    pub trust: TrustArgs,
 }
 
 impl PostgresArgs {
-    /// The URL.
-    pub fn url(&self) -> Result<Secret, SecretError> {
-        Secret::required("DATABASE_URL", self.database_url_file.as_deref())
+    /// Where it is, how to log in, and how to know it.
+    pub fn server(&self) -> anyhow::Result<ledger::Server> {
+        let url = Secret::required("DATABASE_URL", self.database_url_file.as_deref())?;
+        Ok(ledger::Server::new(url.expose(), &self.trust.authorities()?)?)
+    }
+}
+
+/// Whom to trust.
+#[derive(Args)]
+pub struct TrustArgs {
+    /// The file with the certificates, in PEM, of authorities that are trusted beside the system's to say who a server is that is reached by
+    /// TLS.
+    #[arg(long, env = "DOTMASK_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+}
+
+impl TrustArgs {
+    /// Whom to trust beside the system's authorities.
+    pub fn authorities(&self) -> Result<Authorities, AuthoritiesError> {
+        Authorities::read(self.ca_file.as_deref())
     }
 }
 
@@ -74,9 +95,10 @@ pub struct RabbitMqArgs {
 }
 
 impl RabbitMqArgs {
-    /// The URL.
-    pub fn url(&self) -> Result<Secret, SecretError> {
-        Secret::required("AMQP_URL", self.amqp_url_file.as_deref())
+    /// Where it is, how to log in, and how to know it.
+    pub fn server(&self, trust: &TrustArgs) -> anyhow::Result<broker::Server> {
+        let url = Secret::required("AMQP_URL", self.amqp_url_file.as_deref())?;
+        Ok(broker::Server::new(url.expose(), &trust.authorities()?)?)
     }
 }
 

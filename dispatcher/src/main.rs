@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use secrets::SecretError;
 use telemetry::{Service, TelemetryError};
+use tls::AuthoritiesError;
 
 use crate::{
     cli::{Cli, Command},
@@ -72,7 +73,7 @@ fn exit(error: &anyhow::Error) -> Exit {
     if let Some(error) = error.downcast_ref::<DataSetError>() {
         return error.exit();
     }
-    if error.is::<TelemetryError>() || error.is::<SecretError>() {
+    if error.is::<TelemetryError>() || error.is::<SecretError>() || error.is::<AuthoritiesError>() {
         return Exit::BadInput;
     }
     let is_bad_url = matches!(error.downcast_ref(), Some(BrokerError::Url { .. }));

@@ -120,7 +120,8 @@ impl System {
     /// Enters a batch of one job into the ledger and sends every token that the outbox holds, as the dispatcher does.
     pub async fn submit(&self, image: &S3Uri, steps: u32) -> Uuid {
         let job = self.enter(image, steps).await;
-        let mut publisher = Publisher::connect(&self.stack.rabbitmq.url()).await.expect("RabbitMQ answers");
+        let mut publisher =
+            Publisher::connect(self.stack.rabbitmq.url().parse().expect("a URL")).await.expect("RabbitMQ answers");
         let owed = self.ledger.take_outbox(100).await.expect("Postgres answers").expect("a token for the new job");
         for (pool, tokens) in owed.tokens() {
             publisher.publish(&pool, tokens).await.expect("RabbitMQ confirms");
