@@ -26,9 +26,10 @@ fn words(failure: &rustls::Error) -> String {
         };
     };
     match refusal {
-        CertificateError::UnknownIssuer => {
-            "its certificate is of no authority that is trusted; give the authority's certificate in the \
-                                            file that DOTMASK_CA_FILE names"
+        // A wrong signature: the authority has the name of one that is trusted, and another key.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "its certificate is of no authority that is trusted; give \
+             the authority's certificate in the file that DOTMASK_CA_FILE names"
                 .into()
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {

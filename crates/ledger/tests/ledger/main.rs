@@ -16,6 +16,7 @@ mod reaper;
 mod retrying;
 mod reuse;
 mod submit;
+mod tls;
 mod together;
 mod tokens;
 mod workload;
