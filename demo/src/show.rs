@@ -58,10 +58,10 @@ impl Show {
         stack.objects.create_bucket(MASKS)?;
         let store = stack.objects.dir().to_owned();
         let environment = stack.environment();
-        let [port] = servers::free_ports();
-        let listen = format!("127.0.0.1:{port}");
+        let [listen, metrics_listen] = servers::free_ports().map(|port| format!("127.0.0.1:{port}"));
         let server = format!("http://{listen}");
-        let serve = ["serve", "--migrate", "--pools", POOL, "--listen", &listen];
+        let open = ["--listen", &listen, "--metrics-listen", &metrics_listen, "--without-tokens"];
+        let serve = [&["serve", "--migrate", "--pools", POOL][..], &open].concat();
         let log = |name| folder.path().join(format!("{name}.log"));
         let dispatcher = self.dispatcher.insert(Program::start("dispatcher", &serve, &environment, &log("dispatcher"))?);
         let (checkpoint, masks) = (checkpoint.to_str().context("the path is not UTF-8")?, format!("s3://{MASKS}"));
@@ -69,11 +69,14 @@ impl Show {
         let environment = [&environment[..], &worker_settings()].concat();
         let worker = self.worker.insert(Program::start("worker", &run, &environment, &log("worker"))?);
         eprintln!("demo: a dispatcher at {server} and a worker run; their logs are in {}", folder.path().display());
+        eprintln!(
+            "demo: the dispatcher listens on loopback alone and asks for no token; anywhere else it must (docs/SECURITY.md)"
+        );
 
         put(&images, &cache, &store)?;
         let manifest_file = folder.path().join("manifest.jsonl");
         fs::write(&manifest_file, manifest(&images, IMAGES)?)?;
-        dispatcher.wait_until_ready(&listen, START_LIMIT).await?;
+        dispatcher.wait_until_ready(&metrics_listen, START_LIMIT).await?;
         let segmented = async {
             let batch = submit(&manifest_file, &server).await?;
             watch(&batch, &server).await

@@ -9,7 +9,7 @@ use crate::{
 
 /// Cancels what is open of a batch, or a job.
 pub async fn cancel(args: CancelArgs) -> anyhow::Result<Exit> {
-    let client = Client::new(args.target.server.server.clone())?;
+    let client = Client::new(&args.target.server)?;
     let cancel = async || match (args.target.batch, args.target.job) {
         (Some(batch), _) => client.cancel_batch(batch).await,
         (None, Some(job)) => client.cancel_job(job).await,
@@ -22,7 +22,7 @@ pub async fn cancel(args: CancelArgs) -> anyhow::Result<Exit> {
 
 /// Tries what failed of a batch again, or a job.
 pub async fn retry(args: RetryArgs) -> anyhow::Result<Exit> {
-    let client = Client::new(args.target.server.server.clone())?;
+    let client = Client::new(&args.target.server)?;
     let query = RetryQuery { quarantined: args.quarantined };
     let retry = async || match (args.target.batch, args.target.job) {
         (Some(batch), _) => client.retry_batch(batch, &query).await,

@@ -7,13 +7,16 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, value_parser};
 use evaluation::datasets::Kind;
+use ledger::DEFAULT_MAX_WAITING_JOBS;
+use request::{Allowed, MAX_OBJECTS, MAX_POINTS};
 use reqwest::Url;
-use secrets::Secret;
+use secrets::{Secret, SecretError, names_user};
 use telemetry::LogFormat;
 use tls::{Authorities, AuthoritiesError};
 use uuid::Uuid;
 
 pub use self::data_set::{DataArgs, DataSet};
+use crate::api::{Limits, is_name, types::TokenScope};
 
 /// Takes batches of segmentation requests, keeps the workers supplied, and tells how each job fares.
 ///
@@ -48,6 +51,10 @@ pub enum Command {
     Cancel(CancelArgs),
     /// Queue the failed jobs of a batch again, and no others, or one job.
     Retry(RetryArgs),
+    /// Make, list and change projects: whose batches they are, and what their requests may read. Works on Postgres itself.
+    Project(ProjectArgs),
+    /// Make, list and revoke API tokens. Works on Postgres itself.
+    Token(TokenArgs),
 }
 
 /// Where Postgres is.
@@ -122,9 +129,16 @@ pub struct ServeArgs {
     /// Where RabbitMQ is.
     #[command(flatten)]
     pub rabbitmq: RabbitMqArgs,
-    /// Address and port of the API, and of /metrics, /healthz and /readyz.
+    /// Address and port of the API.
     #[arg(long, env = "DOTMASK_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
+    /// Address and port of /metrics, /healthz, /readyz, and of /workloads/POOL for an autoscaler. They ask for no token: let nobody reach them but who
+    /// watches over the system.
+    #[arg(long, env = "DOTMASK_METRICS_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:9463")]
+    pub metrics_listen: SocketAddr,
+    /// Serve whoever shows no token, as the project `default`. For a machine of one's own: only on a loopback address.
+    #[arg(long, env = "DOTMASK_WITHOUT_TOKENS")]
+    pub without_tokens: bool,
     /// The pools to declare at start, separated by commas. A pool once declared stays; a batch for any other is refused.
     #[arg(long, env = "DOTMASK_POOLS", value_name = "POOLS", value_delimiter = ',', required = true)]
     pub pools: Vec<String>,
@@ -134,9 +148,9 @@ pub struct ServeArgs {
     /// The most connections to Postgres. Half of them may be taken by uploads of manifests; further uploads are asked to come back.
     #[arg(long, env = "DOTMASK_POSTGRES_CONNECTIONS", value_name = "N", default_value_t = 16, value_parser = value_parser!(u32).range(4..=1_000))]
     pub postgres_connections: u32,
-    /// The largest manifest, in bytes. Larger ones hold one Postgres transaction open for longer.
-    #[arg(long, env = "DOTMASK_MAX_MANIFEST_BYTES", value_name = "BYTES", default_value_t = 2 << 30)]
-    pub max_manifest_bytes: u64,
+    /// What a manifest may cost.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// Seconds between looks for workers that are lost. Fewer give their jobs to others sooner, for one query each.
     #[arg(long, env = "DOTMASK_REAP_SECONDS", value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     pub reap_seconds: Duration,
@@ -150,12 +164,98 @@ pub struct ServeArgs {
     pub ageing_seconds: Duration,
 }
 
-/// Where the dispatcher's API is.
+impl ServeArgs {
+    /// What no single value shows to be wrong.
+    pub fn check(&self) -> Result<(), BadSettings> {
+        if self.without_tokens && !self.listen.ip().is_loopback() {
+            return Err(BadSettings::OpenToOthers { listen: self.listen });
+        }
+        Ok(())
+    }
+}
+
+/// Settings that do not go together.
+#[derive(Debug, thiserror::Error)]
+pub enum BadSettings {
+    /// Without tokens, and not on a loopback address.
+    #[error(
+        "--without-tokens (DOTMASK_WITHOUT_TOKENS) would let everybody in who reaches {listen}: listen on 127.0.0.1, or leave it out and make tokens with `dispatcher token create`"
+    )]
+    OpenToOthers {
+        /// Where it was to listen.
+        listen: SocketAddr,
+    },
+    /// A user, and perhaps a password, in a URL that has none and is shown.
+    #[error("{variable} names a user before the server, expected http://host:port; a password has no place there")]
+    UserInUrl {
+        /// Which URL.
+        variable: &'static str,
+    },
+}
+
+/// What a manifest may cost, whoever sends it.
+#[derive(Args)]
+pub struct LimitArgs {
+    /// The largest manifest, in bytes. Larger ones hold one Postgres transaction open for longer.
+    #[arg(long, env = "DOTMASK_MAX_MANIFEST_BYTES", value_name = "BYTES", default_value_t = 2 << 30)]
+    max_manifest_bytes: u64,
+    /// The most lines of a manifest.
+    #[arg(long, env = "DOTMASK_MAX_MANIFEST_LINES", value_name = "LINES", default_value_t = 10_000_000, value_parser = value_parser!(u64).range(1..))]
+    max_manifest_lines: u64,
+    /// The most objects that a request may ask for, 1 to 64. Each costs all its fine-tuning steps.
+    #[arg(long, env = "DOTMASK_MAX_OBJECTS", value_name = "OBJECTS", default_value_t = MAX_OBJECTS, value_parser = up_to::<MAX_OBJECTS>)]
+    max_objects: usize,
+    /// The most points that an object may have, 1 to 1000.
+    #[arg(long, env = "DOTMASK_MAX_POINTS", value_name = "POINTS", default_value_t = MAX_POINTS, value_parser = up_to::<MAX_POINTS>)]
+    max_points: usize,
+}
+
+impl LimitArgs {
+    /// As the API takes them.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            manifest_bytes: self.max_manifest_bytes,
+            manifest_lines: self.max_manifest_lines,
+            objects: self.max_objects,
+            points: self.max_points,
+        }
+    }
+}
+
+fn up_to<const MOST: usize>(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=MOST).contains(number));
+    number.ok_or_else(|| format!("expected 1 to {MOST}"))
+}
+
+/// Where the dispatcher's API is, and what lets us in.
 #[derive(Args)]
 pub struct ServerArgs {
     /// URL of the dispatcher's API.
-    #[arg(long, env = "DOTMASK_SERVER", value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = server_url)]
-    pub server: Url,
+    #[arg(long = "server", env = "DOTMASK_SERVER", value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = server_url)]
+    pub url: Url,
+    /// The file that holds the API token, in place of the variable that does, [env: DOTMASK_TOKEN]. A dispatcher that serves without tokens needs
+    /// neither.
+    #[arg(long, env = "DOTMASK_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Whom to trust.
+    #[command(flatten)]
+    pub trust: TrustArgs,
+}
+
+impl ServerArgs {
+    /// What no single value shows to be wrong: the URL is shown in messages, and must hold no password.
+    pub fn check(&self) -> Result<(), BadSettings> {
+        if names_user(self.url.as_str()) {
+            Err(BadSettings::UserInUrl { variable: "DOTMASK_SERVER (or --server)" })
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The API token, if there is one.
+    pub fn token(&self) -> Result<Option<Secret>, SecretError> {
+        Secret::optional("DOTMASK_TOKEN", self.token_file.as_deref())
+    }
 }
 
 /// `dispatcher submit`.
@@ -260,6 +360,96 @@ pub struct RetryArgs {
     /// The batch's quarantined jobs as well, which took two workers down.
     #[arg(long, conflicts_with = "job")]
     pub quarantined: bool,
+}
+
+/// `dispatcher project`.
+#[derive(Args)]
+pub struct ProjectArgs {
+    /// Where Postgres is.
+    #[command(flatten)]
+    pub postgres: PostgresArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ProjectCommand,
+}
+
+/// What to do with projects.
+#[derive(Subcommand)]
+pub enum ProjectCommand {
+    /// Make a project.
+    Create {
+        /// Its name: 1 to 40 lower-case letters, digits and hyphens, a letter first.
+        name: String,
+        /// What its requests may read: a folder (s3://bucket/folder/), a bucket (s3://bucket), or s3://* for all that the workers' credentials
+        /// open. May be given several times.
+        #[arg(long, value_name = "S3 FOLDER", required = true)]
+        read: Vec<Allowed>,
+        /// How many of its jobs may wait at a time.
+        #[arg(long, value_name = "JOBS", default_value_t = DEFAULT_MAX_WAITING_JOBS, value_parser = value_parser!(u64).range(1..=MOST_WAITING_JOBS))]
+        max_waiting_jobs: u64,
+    },
+    /// Change a project. What it may not read any more is refused to jobs that wait, too.
+    Change {
+        /// Its name.
+        name: String,
+        /// What its requests may read, in place of all that they may read now. May be given several times.
+        #[arg(long, value_name = "S3 FOLDER")]
+        read: Vec<Allowed>,
+        /// How many of its jobs may wait at a time.
+        #[arg(long, value_name = "JOBS", value_parser = value_parser!(u64).range(1..=MOST_WAITING_JOBS))]
+        max_waiting_jobs: Option<u64>,
+    },
+    /// List the projects.
+    List,
+}
+
+/// What Postgres can count to.
+const MOST_WAITING_JOBS: u64 = i64::MAX as u64;
+
+/// `dispatcher token`.
+#[derive(Args)]
+pub struct TokenArgs {
+    /// Where Postgres is.
+    #[command(flatten)]
+    pub postgres: PostgresArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: TokenCommand,
+}
+
+/// What to do with tokens.
+#[derive(Subcommand)]
+pub enum TokenCommand {
+    /// Make a token and print it. It is shown this once: only its hash is kept.
+    Create {
+        /// Whose batches it opens.
+        #[arg(long)]
+        project: String,
+        /// What it may do; each may all that those before it may.
+        #[arg(long)]
+        scope: TokenScope,
+        /// For people: whose it is, and where it is used.
+        #[arg(long, value_parser = token_name)]
+        name: String,
+        /// From how many days on it is refused; never if not given.
+        #[arg(long, value_name = "DAYS", value_parser = value_parser!(u32).range(1..=36_500))]
+        days: Option<u32>,
+    },
+    /// List tokens, those that are refused by now as well. Their text is kept nowhere.
+    List {
+        /// Of one project.
+        #[arg(long)]
+        project: Option<String>,
+    },
+    /// Have a token refused from now on.
+    Revoke {
+        /// Its id, as `dispatcher token list` has it.
+        id: Uuid,
+    },
+}
+
+fn token_name(text: &str) -> Result<String, String> {
+    if is_name(text) { Ok(text.into()) } else { Err("expected 1 to 200 characters and no control character".into()) }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -3,7 +3,8 @@
 use std::{path::PathBuf, time::Duration};
 
 use futures_util::TryFutureExt;
-use reqwest::{Body, Response, StatusCode, Url};
+use reqwest::{Body, Certificate, Method, RequestBuilder, Response, StatusCode, Url, redirect::Policy};
+use secrets::Secret;
 use serde::{Serialize, de::DeserializeOwned};
 use telemetry::Backoff;
 use tokio::time::Instant;
@@ -12,6 +13,7 @@ use uuid::Uuid;
 use crate::{
     Exit,
     api::types::{Batch, BatchQuery, Changed, ErrorBody, Jobs, JobsQuery, Pools, RetryQuery, Scores, SubmittedBatch},
+    cli::ServerArgs,
 };
 
 /// A dispatcher that is just being started or restarted is waited for so long.
@@ -27,6 +29,7 @@ const CHANGE_TIMEOUT: Duration = Duration::from_mins(10);
 pub struct Client {
     http: reqwest::Client,
     server: Url,
+    token: Option<Secret>,
 }
 
 /// Why there is no good answer.
@@ -46,6 +49,14 @@ pub enum ClientError {
         /// Which one.
         server: Url,
         /// What it waits for.
+        reason: String,
+    },
+    /// It wants another token, or one at all.
+    #[error("the dispatcher at {server} refuses: {reason}")]
+    NotLetIn {
+        /// Which one.
+        server: Url,
+        /// What it said.
         reason: String,
     },
     /// The request is wrong.
@@ -86,7 +97,7 @@ impl ClientError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Unreachable { .. } | Self::NotReady { .. } => Exit::Unreachable,
-            Self::Refused(_) | Self::Manifest { .. } => Exit::BadInput,
+            Self::NotLetIn { .. } | Self::Refused(_) | Self::Manifest { .. } => Exit::BadInput,
             Self::Interrupted { .. } | Self::Broken { .. } => Exit::Failed,
         }
     }
@@ -97,9 +108,12 @@ impl ClientError {
             Self::Unreachable { .. } => {
                 Some("is `dispatcher serve` running there? --server or DOTMASK_SERVER says where to look".into())
             }
-            Self::NotReady { server, .. } => {
-                Some(format!("{}/readyz says what it waits for", server.as_str().trim_end_matches('/')))
-            }
+            Self::NotReady { .. } => Some("its log says what it waits for, and so does /readyz beside its /metrics".into()),
+            Self::NotLetIn { .. } => Some(
+                "the token is read from DOTMASK_TOKEN, or from the file that --token-file or DOTMASK_TOKEN_FILE names; \
+                 `dispatcher token create` makes one"
+                    .into(),
+            ),
             Self::Refused(body) if !body.lines.is_empty() => {
                 Some("correct these lines and submit the whole manifest again".into())
             }
@@ -115,10 +129,21 @@ impl ClientError {
 }
 
 impl Client {
-    /// For the dispatcher at that URL; nothing is sent yet.
-    pub fn new(server: Url) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).build()?;
-        Ok(Self { http, server })
+    /// For the dispatcher there; nothing is sent yet.
+    pub fn new(args: &ServerArgs) -> anyhow::Result<Self> {
+        // The API never sends its clients elsewhere, and who does must not get the token.
+        args.check()?;
+        let (server, token, authorities) = (args.url.clone(), args.token()?, args.trust.authorities()?);
+        if token.is_some() && tls::is_plain_http(server.as_str()) {
+            tls::warn_of_plain("dispatcher", server.as_str(), "reach it by https://, or the token is everybody's on the way");
+        }
+        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(Policy::none());
+        let http = match authorities.pem() {
+            Some(pem) => http.tls_certs_merge(Certificate::from_pem_bundle(pem.as_bytes())?),
+            None => http,
+        };
+        let http = http.build()?;
+        Ok(Self { http, server, token })
     }
 
     /// Every pool.
@@ -150,7 +175,7 @@ impl Client {
         traceparent: Option<&str>,
         manifest: Body,
     ) -> Result<SubmittedBatch, ClientError> {
-        let mut request = self.http.post(self.url("v1/batches")).query(query).header("idempotency-key", key).body(manifest);
+        let mut request = self.request(Method::POST, "v1/batches").query(query).header("idempotency-key", key).body(manifest);
         if let Some(traceparent) = traceparent {
             request = request.header("traceparent", traceparent);
         }
@@ -212,13 +237,13 @@ impl Client {
     }
 
     async fn change(&self, path: &str, query: &impl Serialize) -> Result<Changed, ClientError> {
-        let request = self.http.post(self.url(path)).query(query).timeout(CHANGE_TIMEOUT);
+        let request = self.request(Method::POST, path).query(query).timeout(CHANGE_TIMEOUT);
         let response = request.send().map_err(|error| self.unreachable(&error)).await?;
         self.read(response, |error| self.unreachable(error)).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str, query: &impl Serialize) -> Result<T, ClientError> {
-        let request = self.http.get(self.url(path)).query(query).timeout(ANSWER_TIMEOUT);
+        let request = self.request(Method::GET, path).query(query).timeout(ANSWER_TIMEOUT);
         let response = request.send().map_err(|error| self.unreachable(&error)).await?;
         self.read(response, |error| self.unreachable(error)).await
     }
@@ -242,13 +267,20 @@ impl Client {
         let refusal: ErrorBody = serde_json::from_slice(&body).map_err(|_| broken())?;
         Err(match status {
             StatusCode::SERVICE_UNAVAILABLE => ClientError::NotReady { server: self.server.clone(), reason: refusal.error },
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                ClientError::NotLetIn { server: self.server.clone(), reason: refusal.error }
+            }
             status if status.is_client_error() => ClientError::Refused(Box::new(refusal)),
             _ => broken(),
         })
     }
 
-    fn url(&self, path: &str) -> String {
-        format!("{}/{path}", self.server.as_str().trim_end_matches('/'))
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.http.request(method, format!("{}/{path}", self.server.as_str().trim_end_matches('/')));
+        match &self.token {
+            Some(token) => request.bearer_auth(token.expose()),
+            None => request,
+        }
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> ClientError {
@@ -258,6 +290,9 @@ impl Client {
 
 /// The cause that says most: the layers above it only repeat the URL.
 fn innermost(error: &reqwest::Error) -> String {
+    if let Some(reason) = tls::explain(error) {
+        return reason;
+    }
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
         cause = source;

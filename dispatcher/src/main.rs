@@ -1,6 +1,7 @@
 //! The dispatcher: takes batches in over HTTP, keeps every pool's queue supplied with tokens, and takes jobs back from lost workers.
 //! The same binary is the client that submits a batch and watches it.
 
+mod administration;
 mod api;
 mod change;
 mod cli;
@@ -22,7 +23,7 @@ use telemetry::{Service, TelemetryError};
 use tls::AuthoritiesError;
 
 use crate::{
-    cli::{Cli, Command},
+    cli::{BadSettings, Cli, Command},
     client::ClientError,
     data_set::DataSetError,
 };
@@ -61,6 +62,8 @@ async fn obey(command: Command) -> anyhow::Result<Exit> {
         Command::Report(args) => report::run(args).await,
         Command::Cancel(args) => change::cancel(args).await,
         Command::Retry(args) => change::retry(args).await,
+        Command::Project(args) => administration::projects(args).await,
+        Command::Token(args) => administration::tokens(args).await,
     }
 }
 
@@ -73,12 +76,18 @@ fn exit(error: &anyhow::Error) -> Exit {
     if let Some(error) = error.downcast_ref::<DataSetError>() {
         return error.exit();
     }
-    if error.is::<TelemetryError>() || error.is::<SecretError>() || error.is::<AuthoritiesError>() {
+    if error.is::<TelemetryError>() || error.is::<SecretError>() || error.is::<AuthoritiesError>() || error.is::<BadSettings>() {
         return Exit::BadInput;
     }
     let is_bad_url = matches!(error.downcast_ref(), Some(BrokerError::Url { .. }));
     match error.downcast_ref() {
-        Some(LedgerError::Url { .. } | LedgerError::PoolName { .. }) => Exit::BadInput,
+        Some(
+            LedgerError::Url { .. }
+            | LedgerError::Tls { .. }
+            | LedgerError::PoolName { .. }
+            | LedgerError::ProjectName { .. }
+            | LedgerError::UnknownProject { .. },
+        ) => Exit::BadInput,
         // A wrong password, or no such database: waiting mends neither.
         Some(error @ LedgerError::Unreachable { .. }) if !error.is_transient() => Exit::BadInput,
         _ if is_bad_url => Exit::BadInput,

@@ -19,7 +19,7 @@ const PAGE: u32 = 100;
 /// Prints the table on stdout, and on stderr what is missing in it.
 pub async fn run(args: ReportArgs) -> anyhow::Result<Exit> {
     let ReportArgs { batch: id, csv, kind, architecture, server } = args;
-    let client = Client::new(server.server)?;
+    let client = Client::new(&server)?;
     let batch = client.patiently(PATIENCE, |message| eprintln!("{message}"), async || client.batch(id).await).await?;
     let rows = rows(&client, id).await?;
     let architecture = match architecture {

@@ -1,6 +1,7 @@
 //! `dispatcher serve`, `dispatcher migrate` and `dispatcher metrics`.
 
 use std::{
+    net::SocketAddr,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -28,6 +29,7 @@ const DRAIN: Duration = Duration::from_secs(9);
 
 /// Serves until SIGTERM or SIGINT.
 pub async fn run(args: ServeArgs) -> anyhow::Result<Exit> {
+    args.check()?;
     let (postgres, rabbitmq) = (args.postgres.server()?, args.rabbitmq.server(&args.postgres.trust)?);
     postgres.warn_of_plain();
     rabbitmq.warn_of_plain();
@@ -36,28 +38,42 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<Exit> {
     let api = Api {
         ledger: Arc::new(OnceLock::new()),
         uploads: Arc::new(Semaphore::new(args.postgres_connections as usize / 2)),
-        max_manifest_bytes: args.max_manifest_bytes,
+        limits: args.limits.limits(),
+        without_tokens: args.without_tokens,
         outbox_filled: Arc::new(Notify::new()),
         workloads: Workloads::default(),
         metrics: metrics.clone(),
     };
 
-    let listener = TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
-    tracing::info!(address = %listener.local_addr()?, "listening");
-    let router =
-        api::finish(api::router(api.clone()).merge(telemetry::routes(catalogue.registry(), health.clone())), metrics.clone());
-    let server = telemetry::serve(listener, router, shutdown.clone(), DRAIN);
+    let (listener, metrics_listener) = (listen(args.listen).await?, listen(args.metrics_listen).await?);
+    tracing::info!(
+        address = %listener.local_addr()?,
+        metrics.address = %metrics_listener.local_addr()?,
+        "listening"
+    );
+    if args.without_tokens {
+        tracing::warn!("no token is asked for: every program of this machine may submit, see, cancel and retry");
+    }
+    let observed = telemetry::routes(catalogue.registry(), health.clone()).merge(api::workloads(api.workloads.clone()));
+    let (api_server, observed_server) = (
+        telemetry::serve(listener, api::service(api.clone()), shutdown.clone(), DRAIN),
+        telemetry::serve(metrics_listener, observed, shutdown.clone(), DRAIN),
+    );
     let background = async {
         // The server must not outlive a part that cannot start.
         let outcome = supply(args, postgres, rabbitmq, api, metrics, health, shutdown.clone()).await;
         shutdown.cancel();
         outcome
     };
-    let (http, background) = tokio::join!(server, background);
+    let (api_ended, observed_ended, background) = tokio::join!(api_server, observed_server, background);
     background?;
-    http.context("the HTTP server ended")?;
+    api_ended.and(observed_ended).context("an HTTP server ended")?;
     tracing::info!("stopped");
     Ok(Exit::Done)
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
 /// All that is counted here.

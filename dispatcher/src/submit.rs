@@ -48,10 +48,12 @@ pub async fn run(args: SubmitArgs) -> anyhow::Result<Exit> {
 async fn submit(args: &SubmitArgs, traceparent: Option<&str>) -> anyhow::Result<(Client, SubmittedBatch)> {
     let mut manifest = match (&args.manifest, args.data.data.clone()) {
         (Some(manifest), _) => Manifest::open(manifest).await?,
-        (None, Some(data_set)) => Manifest::Once(Some(data_set::manifest(data_set, &args.data).await?)),
+        (None, Some(data_set)) => {
+            Manifest::Once(Some(data_set::manifest(data_set, &args.data, args.server.trust.authorities()?).await?))
+        }
         (None, None) => unreachable!("the command line has one of them"),
     };
-    let client = Client::new(args.server.server.clone())?;
+    let client = Client::new(&args.server)?;
     // What can be sent only once is not sent before somebody listens.
     client.patiently(PATIENCE, |message| eprintln!("{message}"), async || client.pools().await).await?;
     let SubmitArgs { pool, name, priority, reuse, .. } = args;

@@ -42,7 +42,7 @@ pub struct Report {
 
 /// Watches and reports.
 pub async fn run(args: WatchArgs) -> anyhow::Result<Exit> {
-    let client = Client::new(args.server.server)?;
+    let client = Client::new(&args.server)?;
     follow(&client, args.batch, Report { json: args.json, all: args.all, by_confidence: args.by_confidence }).await
 }
 

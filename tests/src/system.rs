@@ -34,6 +34,7 @@ pub struct System {
     /// The truth.
     pub ledger: Ledger,
     dispatcher_address: String,
+    dispatcher_metrics_address: String,
     dir: TempDir,
     settings: Vec<(String, String)>,
 }
@@ -71,6 +72,12 @@ impl Release {
             None => Ok(Program::path(name)?),
         }
     }
+
+    /// Whether its dispatcher has /readyz on a port of its own, as all have from schema 4 on.
+    fn has_metrics_port(&self) -> anyhow::Result<bool> {
+        let help = std::process::Command::new(self.program("dispatcher")?).args(["serve", "--help"]).output()?;
+        Ok(String::from_utf8_lossy(&help.stdout).contains("DOTMASK_METRICS_LISTEN"))
+    }
 }
 
 impl Default for WorkerSettings {
@@ -93,8 +100,8 @@ impl System {
         let stack = Stack::start(dir.path()).await?;
         stack.objects.create_bucket(BUCKET)?;
         let ledger = Ledger::connect(&stack.postgres.url(), 4).await?;
-        let [port] = servers::free_ports();
-        Ok(Self { stack, ledger, dispatcher_address: format!("127.0.0.1:{port}"), dir, settings: Vec::new() })
+        let [dispatcher_address, dispatcher_metrics_address] = servers::free_ports().map(|port| format!("127.0.0.1:{port}"));
+        Ok(Self { stack, ledger, dispatcher_address, dispatcher_metrics_address, dir, settings: Vec::new() })
     }
 
     /// A variable for every program that is started from now on.
@@ -129,9 +136,22 @@ impl System {
         address: &str,
         settings: &[(&str, String)],
     ) -> anyhow::Result<Program> {
-        let of_all = [("DOTMASK_LISTEN", address.to_owned()), ("DOTMASK_POOLS", POOL.into())];
+        let metrics_address = if address == self.dispatcher_address {
+            self.dispatcher_metrics_address.clone()
+        } else {
+            let [port] = servers::free_ports();
+            format!("127.0.0.1:{port}")
+        };
+        let of_all = [
+            ("DOTMASK_LISTEN", address.to_owned()),
+            ("DOTMASK_METRICS_LISTEN", metrics_address.clone()),
+            ("DOTMASK_WITHOUT_TOKENS", "true".into()),
+            ("DOTMASK_POOLS", POOL.into()),
+        ];
         let mut dispatcher = self.spawn(release, "dispatcher", &["serve"], &[&of_all, settings].concat())?;
-        dispatcher.wait_until_ready(address, PATIENCE).await?;
+        // A version without a port of its own for that says it where its API is.
+        let ready_at = if release.has_metrics_port()? { &metrics_address } else { address };
+        dispatcher.wait_until_ready(ready_at, PATIENCE).await?;
         Ok(dispatcher)
     }
 
@@ -174,6 +194,11 @@ impl System {
         let output = migrate.arg("migrate").env("DATABASE_URL", self.stack.postgres.url()).output()?;
         ensure!(output.status.success(), "migrate: {}", String::from_utf8_lossy(&output.stderr));
         Ok(())
+    }
+
+    /// Where the dispatcher's /metrics and /readyz are.
+    pub fn dispatcher_metrics_address(&self) -> &str {
+        &self.dispatcher_metrics_address
     }
 
     /// Where the dispatcher listens.

@@ -162,8 +162,8 @@ async fn every_query_of_every_board_and_rule_has_data_of_metrics_that_exist() ->
     // The exporter's own namespace; the pod's, which Prometheus then renames, is in the text.
     let (exporter, _serving) = serve_text(DCGM).await?;
     monitor.scrape(&exporter, &[("namespace", "gpu-operator")])?;
-    monitor.scrape(system.dispatcher_address(), &[NAMESPACE])?;
-    up(&system, &monitor, system.dispatcher_address()).await?;
+    monitor.scrape(system.dispatcher_metrics_address(), &[NAMESPACE])?;
+    up(&system, &monitor, system.dispatcher_metrics_address()).await?;
 
     let failing = with_failures(&system, &mut monitor).await?;
     let [port] = free_ports();

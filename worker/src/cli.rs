@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use clap::{Args, Parser, Subcommand};
 use ledger::Lease;
 use request::{MAX_OBJECTS, Object, Parameters, PointsError, Recipe, S3Uri, View, Window};
-use secrets::Secret;
+use secrets::{Secret, names_user};
 use segmenter::{Activations, Compute, Device, Precision};
 use telemetry::LogFormat;
 use tls::Authorities;
@@ -338,6 +338,11 @@ impl RunArgs {
             "a heartbeat every {} s cannot keep a lease of {} s: make it at most half of it",
             self.heartbeat_seconds.as_secs_f64(),
             self.lease_seconds.as_secs_f64(),
+        );
+        // Messages show it.
+        ensure!(
+            !self.s3_endpoint.as_deref().is_some_and(names_user),
+            "--s3-endpoint (DOTMASK_S3_ENDPOINT) names a user before the server, expected http://host:port; credentials have no place there"
         );
         let servers = self.urls.servers(Authorities::read(self.ca_file.as_deref())?)?;
         self.checkpoint.source()?;

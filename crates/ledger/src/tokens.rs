@@ -22,6 +22,17 @@ pub enum Scope {
     Admin,
 }
 
+impl Scope {
+    /// In a word, for answers and logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Submit => "submit",
+            Self::Admin => "admin",
+        }
+    }
+}
+
 /// A token that is to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewToken {

@@ -1,7 +1,9 @@
+use std::iter;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Method, Object, Parameters, Points, S3Uri, Setting, Task, TaskError, View, Window,
+    Evaluation, EvaluationDots, Method, Object, Parameters, Points, S3Uri, Setting, Task, TaskError, View, Window,
     task::{TaskFields, check_name},
 };
 
@@ -109,6 +111,25 @@ pub enum RequestError {
 }
 
 impl SegmentationRequest {
+    /// Every object of the store that it has read.
+    pub fn reads(&self) -> impl Iterator<Item = &S3Uri> {
+        let truth = match &self.task {
+            Task::Segment(_) => None,
+            Task::Evaluate(evaluation) => Some(&evaluation.truth),
+        };
+        iter::once(&self.image).chain(truth)
+    }
+
+    /// The points it gives, object by object; none where they are to be drawn.
+    pub fn points(&self) -> impl Iterator<Item = &Points> {
+        let (objects, given) = match &self.task {
+            Task::Segment(objects) => (objects.as_slice(), None),
+            Task::Evaluate(Evaluation { dots: EvaluationDots::Given(points), .. }) => (&[][..], Some(points)),
+            Task::Evaluate(_) => (&[][..], None),
+        };
+        objects.iter().map(|object| &object.points).chain(given)
+    }
+
     /// Reads one line of a manifest.
     pub fn from_line(line: &[u8]) -> Result<Self, RequestError> {
         if line.len() > MAX_REQUEST_BYTES {
@@ -131,7 +152,6 @@ fn describe(error: &serde_json::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Evaluation, EvaluationDots};
 
     fn refusal(line: &[u8]) -> String {
         SegmentationRequest::from_line(line).expect_err("must be refused").to_string()

@@ -1,23 +1,23 @@
-use axum::{Json, extract::State};
-use uuid::Uuid;
+use axum::{Extension, Json, extract::State};
+use ledger::Caller;
 
 use super::{
-    Api, ApiError, Path, Query,
-    read::{no_batch, no_job},
+    Api, ApiError, Query,
+    access::{OwnBatch, OwnJob},
     types::{Changed, ErrorBody, RetryQuery},
 };
 
 /// Cancels every job of a batch that has not ended. A worker that has one stops within a step. May be repeated.
 #[utoipa::path(post, path = "/v1/batches/{id}/cancel", params(("id" = Uuid, Path, description = "The batch")), responses(
     (status = 200, body = Changed), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
-pub async fn cancel_batch(State(api): State<Api>, Path(id): Path<Uuid>) -> Result<Json<Changed>, ApiError> {
-    let ledger = api.ledger()?;
-    let jobs = ledger.cancel_batch(id).await?;
-    if jobs == 0 && ledger.batch(id).await?.is_none() {
-        return Err(no_batch(id));
-    }
+pub async fn cancel_batch(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    OwnBatch(id): OwnBatch,
+) -> Result<Json<Changed>, ApiError> {
+    let jobs = api.ledger()?.cancel_batch(id).await?;
     if jobs > 0 {
-        tracing::info!(batch.id = %id, jobs, state = "cancelled", "batch cancelled");
+        tracing::info!(batch.id = %id, jobs, state = "cancelled", project = caller.project, token.id = caller.token.map(display), "batch cancelled");
     }
     Ok(Json(Changed { jobs }))
 }
@@ -25,10 +25,16 @@ pub async fn cancel_batch(State(api): State<Api>, Path(id): Path<Uuid>) -> Resul
 /// Cancels a job that has not ended. A worker that has it stops within a step. May be repeated.
 #[utoipa::path(post, path = "/v1/jobs/{id}/cancel", params(("id" = Uuid, Path, description = "The job")), responses(
     (status = 200, body = Changed), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
-pub async fn cancel_job(State(api): State<Api>, Path(id): Path<Uuid>) -> Result<Json<Changed>, ApiError> {
-    let ledger = api.ledger()?;
-    let was_open = ledger.cancel_job(id).await?;
-    changed_job(&api, id, was_open, "cancelled", "job cancelled").await
+pub async fn cancel_job(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    OwnJob(id): OwnJob,
+) -> Result<Json<Changed>, ApiError> {
+    let was_open = api.ledger()?.cancel_job(id).await?;
+    if was_open {
+        tracing::info!(job.id = %id, state = "cancelled", project = caller.project, token.id = caller.token.map(display), "job cancelled");
+    }
+    Ok(Json(Changed { jobs: was_open.into() }))
 }
 
 /// Tries the failed jobs of a batch again, and no others, with all their attempts before them. May be repeated.
@@ -36,17 +42,14 @@ pub async fn cancel_job(State(api): State<Api>, Path(id): Path<Uuid>) -> Result<
     (status = 200, body = Changed), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn retry_batch(
     State(api): State<Api>,
-    Path(id): Path<Uuid>,
+    Extension(caller): Extension<Caller>,
+    OwnBatch(id): OwnBatch,
     Query(query): Query<RetryQuery>,
 ) -> Result<Json<Changed>, ApiError> {
-    let ledger = api.ledger()?;
-    let jobs = ledger.retry_batch(id, query.quarantined).await?;
-    if jobs == 0 && ledger.batch(id).await?.is_none() {
-        return Err(no_batch(id));
-    }
+    let jobs = api.ledger()?.retry_batch(id, query.quarantined).await?;
     api.outbox_filled.notify_one();
     if jobs > 0 {
-        tracing::info!(batch.id = %id, jobs, state = "queued", "failed jobs of the batch queued again");
+        tracing::info!(batch.id = %id, jobs, state = "queued", project = caller.project, token.id = caller.token.map(display), "failed jobs of the batch queued again");
     }
     Ok(Json(Changed { jobs }))
 }
@@ -54,23 +57,15 @@ pub async fn retry_batch(
 /// Tries a failed or quarantined job again, with all its attempts before it. May be repeated.
 #[utoipa::path(post, path = "/v1/jobs/{id}/retry", params(("id" = Uuid, Path, description = "The job")), responses(
     (status = 200, body = Changed), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
-pub async fn retry_job(State(api): State<Api>, Path(id): Path<Uuid>) -> Result<Json<Changed>, ApiError> {
+pub async fn retry_job(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    OwnJob(id): OwnJob,
+) -> Result<Json<Changed>, ApiError> {
     let had_failed = api.ledger()?.retry_job(id).await?;
     api.outbox_filled.notify_one();
-    changed_job(&api, id, had_failed, "queued", "job queued again").await
-}
-
-async fn changed_job(
-    api: &Api,
-    id: Uuid,
-    is_changed: bool,
-    state: &'static str,
-    became: &'static str,
-) -> Result<Json<Changed>, ApiError> {
-    if is_changed {
-        tracing::info!(job.id = %id, state, "{became}");
-    } else if api.ledger()?.job(id).await?.is_none() {
-        return Err(no_job(id));
+    if had_failed {
+        tracing::info!(job.id = %id, state = "queued", project = caller.project, token.id = caller.token.map(display), "job queued again");
     }
-    Ok(Json(Changed { jobs: is_changed.into() }))
+    Ok(Json(Changed { jobs: had_failed.into() }))
 }

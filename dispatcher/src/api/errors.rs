@@ -1,10 +1,13 @@
 use axum::{
     Json,
-    extract::rejection::{PathRejection, QueryRejection},
-    http::{HeaderValue, StatusCode, header::RETRY_AFTER},
+    extract::rejection::{JsonRejection, PathRejection, QueryRejection},
+    http::{
+        HeaderValue, StatusCode,
+        header::{RETRY_AFTER, WWW_AUTHENTICATE},
+    },
     response::{IntoResponse, Response},
 };
-use ledger::LedgerError;
+use ledger::{LedgerError, Scope};
 
 use super::types::ErrorBody;
 
@@ -34,13 +37,30 @@ impl ApiError {
     pub fn unavailable(error: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, error)
     }
+
+    /// 401: nobody knows who asks.
+    pub fn unauthorized(error: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, error)
+    }
+
+    /// 403: who asks is known, and may not.
+    pub fn forbidden(needs: Scope, has: Scope) -> Self {
+        let error = format!("this needs a token of the scope {}, yours has the scope {}", needs.label(), has.label());
+        Self::new(StatusCode::FORBIDDEN, error)
+    }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.body)).into_response();
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+        match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => {
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+            }
+            StatusCode::UNAUTHORIZED => {
+                response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"dotmask\""));
+            }
+            _ => {}
         }
         response
     }
@@ -53,6 +73,7 @@ impl From<LedgerError> for ApiError {
                 Self::new(StatusCode::BAD_REQUEST, "the manifest is empty: expected one JSON object a line")
             }
             error @ LedgerError::KeyOfAnotherBatch { .. } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
+            error @ LedgerError::TooManyWaiting { .. } => Self::new(StatusCode::TOO_MANY_REQUESTS, error.to_string()),
             LedgerError::NotMigrated { .. } => Self::unavailable(
                 "the database has no tables of this version yet: run `dispatcher migrate`, or serve with --migrate",
             ),
@@ -66,6 +87,12 @@ impl From<LedgerError> for ApiError {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the dispatcher failed to handle the request; its log says why")
             }
         }
+    }
+}
+
+impl From<JsonRejection> for ApiError {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
     }
 }
 

@@ -6,7 +6,7 @@ use axum::{
 };
 use futures_util::StreamExt;
 use ledger::{BatchWriter, LedgerError};
-use request::{MAX_REQUEST_BYTES, RequestError, SegmentationRequest};
+use request::{AllowList, Allowed, MAX_REQUEST_BYTES, RequestError, SegmentationRequest};
 use tokio::time::timeout;
 
 use super::{
@@ -15,6 +15,8 @@ use super::{
     types::{BadLine, ErrorBody},
 };
 
+/// Places listed where another one may not be read.
+const MAX_NAMED: usize = 5;
 /// Bad lines listed in the answer; the others are only counted.
 const MAX_LISTED: usize = 1_000;
 /// The longest reason listed with a line: it may quote the line.
@@ -26,26 +28,50 @@ const STALLED_AFTER: Duration = Duration::from_secs(30);
 /// A client still sending does not read its answer, so what comes after a refusal is taken and thrown away for so long.
 const DISCARD_FOR: Duration = Duration::from_secs(5);
 
+/// What a manifest may cost, whoever sends it.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Of the whole.
+    pub manifest_bytes: u64,
+    /// Of the whole.
+    pub manifest_lines: u64,
+    /// Of a line.
+    pub objects: usize,
+    /// Of an object.
+    pub points: usize,
+}
+
+/// What the lines of a manifest must keep to.
+#[derive(Debug)]
+pub struct Rules {
+    /// The pools that a line may name.
+    pub pools: BTreeSet<String>,
+    /// What it may name as an image or a truth.
+    pub reads: AllowList,
+    /// What it may cost.
+    pub limits: Limits,
+}
+
 /// A manifest on its way into the ledger.
 pub struct Manifest {
     /// None from the first bad line on: dropping it rolled the batch back.
     writer: Option<BatchWriter>,
-    pools: BTreeSet<String>,
+    rules: Rules,
     lines: u64,
     bad_lines: u64,
     listed: Vec<BadLine>,
 }
 
 impl Manifest {
-    /// Writes good lines with `writer`; a line's own pool must be one of `pools`.
-    pub fn new(writer: BatchWriter, pools: BTreeSet<String>) -> Self {
-        Self { writer: Some(writer), pools, lines: 0, bad_lines: 0, listed: Vec::new() }
+    /// Writes the lines with `writer` that keep to the rules.
+    pub fn new(writer: BatchWriter, rules: Rules) -> Self {
+        Self { writer: Some(writer), rules, lines: 0, bad_lines: 0, listed: Vec::new() }
     }
 
     /// Reads the body to its end, one chunk in memory at a time. The writer comes back, not committed, if every line is good.
-    pub async fn read(mut self, body: Body, max_bytes: u64) -> Result<BatchWriter, ApiError> {
+    pub async fn read(mut self, body: Body) -> Result<BatchWriter, ApiError> {
         let mut chunks = body.into_data_stream();
-        let outcome = self.read_lines(&mut chunks, max_bytes).await;
+        let outcome = self.read_lines(&mut chunks).await;
         if outcome.is_err() {
             self.writer = None;
             discard(chunks).await;
@@ -58,14 +84,14 @@ impl Manifest {
         }
     }
 
-    async fn read_lines(&mut self, chunks: &mut BodyDataStream, max_bytes: u64) -> Result<(), ApiError> {
+    async fn read_lines(&mut self, chunks: &mut BodyDataStream) -> Result<(), ApiError> {
         let mut lines = Lines::new(MAX_REQUEST_BYTES);
         let mut received = 0;
         while let Some(chunk) = timeout(STALLED_AFTER, chunks.next()).await.map_err(|_| stalled())? {
             let chunk = chunk.map_err(|error| broken_off(&error))?;
             received += chunk.len() as u64;
-            if received > max_bytes {
-                return Err(too_large(max_bytes));
+            if received > self.rules.limits.manifest_bytes {
+                return Err(too_large(self.rules.limits.manifest_bytes));
             }
             lines.push(chunk);
             while let Some(line) = lines.next_line() {
@@ -80,6 +106,9 @@ impl Manifest {
 
     async fn take(&mut self, line: Line) -> Result<(), ApiError> {
         self.lines = line.number;
+        if line.number > self.rules.limits.manifest_lines {
+            return Err(too_long(self.rules.limits.manifest_lines));
+        }
         if line.number == 1 && line.content.as_ref().is_ok_and(|bytes| is_binary(bytes)) {
             return Err(binary());
         }
@@ -105,10 +134,8 @@ impl Manifest {
             return Err("the line is blank, expected a JSON object".into());
         }
         let request = SegmentationRequest::from_line(bytes).map_err(|error| error.to_string())?;
-        match &request.pool {
-            Some(pool) if !self.pools.contains(pool) => Err(unknown_pool(pool, &self.pools)),
-            _ => Ok(request),
-        }
+        self.rules.check(&request)?;
+        Ok(request)
     }
 
     fn refuse(&mut self, line: u64, reason: &str) {
@@ -127,6 +154,38 @@ impl Manifest {
     }
 }
 
+impl Rules {
+    fn check(&self, request: &SegmentationRequest) -> Result<(), String> {
+        if let Some(pool) = request.pool.as_ref().filter(|pool| !self.pools.contains(*pool)) {
+            return Err(unknown_pool(pool, &self.pools));
+        }
+        if let Some(uri) = request.reads().find(|uri| !self.reads.allows(uri)) {
+            return Err(not_allowed(&uri.to_string(), &self.reads));
+        }
+        let of_objects: Vec<usize> = request.points().map(|points| points.as_slice().len()).collect();
+        let (objects, points) = (of_objects.len(), of_objects.into_iter().max().unwrap_or(0));
+        if objects > self.limits.objects {
+            return Err(format!("{objects} objects, but here a request may have at most {}", self.limits.objects));
+        }
+        if points > self.limits.points {
+            return Err(format!("{points} points, but here an object may have at most {}", self.limits.points));
+        }
+        Ok(())
+    }
+}
+
+fn not_allowed(uri: &str, reads: &AllowList) -> String {
+    // The object comes last: it may be long, and a text that is too long loses its end.
+    let named: Vec<String> = reads.entries().iter().take(MAX_NAMED).map(Allowed::to_string).collect();
+    let others = reads.entries().len() - named.len();
+    let places = match (named.is_empty(), others) {
+        (true, _) => "nothing".into(),
+        (false, 0) => format!("what is in {}", named.join(", ")),
+        (false, others) => format!("what is in {} and {others} more", named.join(", ")),
+    };
+    format!("your project may read {places}, and not {uri}")
+}
+
 /// What is said of a pool that is none.
 pub fn unknown_pool(pool: &str, pools: &BTreeSet<String>) -> String {
     let known: Vec<&str> = pools.iter().map(String::as_str).collect();
@@ -136,6 +195,11 @@ pub fn unknown_pool(pool: &str, pools: &BTreeSet<String>) -> String {
 /// The refusal of a manifest of more than `max_bytes`.
 pub fn too_large(max_bytes: u64) -> ApiError {
     let error = format!("the manifest has more than {max_bytes} bytes; send it in parts, as several batches");
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, error)
+}
+
+fn too_long(max_lines: u64) -> ApiError {
+    let error = format!("the manifest has more than {max_lines} lines; send it in parts, as several batches");
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, error)
 }
 
@@ -165,6 +229,7 @@ fn shortened(text: &str) -> String {
     }
 }
 
-async fn discard(mut chunks: BodyDataStream) {
+/// Takes what is still being sent and throws it away, for a while.
+pub async fn discard(mut chunks: BodyDataStream) {
     let _ = timeout(DISCARD_FOR, async { while let Some(Ok(_)) = chunks.next().await {} }).await;
 }

@@ -1,10 +1,12 @@
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
 use uuid::Uuid;
 
 use super::{
     Api, ApiError, Path, Query,
+    access::{OwnBatch, OwnJob},
     types::{Batch, ErrorBody, Job, Jobs, JobsQuery, Pools, ScoredJob, Scores, Workload},
 };
+use crate::workloads::Workloads;
 
 /// Jobs in one answer where the client does not say.
 const DEFAULT_LIMIT: u32 = 100;
@@ -16,7 +18,7 @@ const MAX_SCORES_LIMIT: u32 = 200;
 /// A batch and its jobs by state.
 #[utoipa::path(get, path = "/v1/batches/{id}", params(("id" = Uuid, Path, description = "The batch")), responses(
     (status = 200, body = Batch), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
-pub async fn batch(State(api): State<Api>, Path(id): Path<Uuid>) -> Result<Json<Batch>, ApiError> {
+pub async fn batch(State(api): State<Api>, OwnBatch(id): OwnBatch) -> Result<Json<Batch>, ApiError> {
     let batch = api.ledger()?.batch(id).await?.ok_or_else(|| no_batch(id))?;
     Ok(Json(batch.into()))
 }
@@ -24,13 +26,13 @@ pub async fn batch(State(api): State<Api>, Path(id): Path<Uuid>) -> Result<Json<
 /// A batch's jobs by line, a page at a time.
 #[utoipa::path(get, path = "/v1/batches/{id}/jobs", params(("id" = Uuid, Path, description = "The batch"), JobsQuery), responses(
     (status = 200, body = Jobs), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
-pub async fn jobs(State(api): State<Api>, Path(id): Path<Uuid>, Query(query): Query<JobsQuery>) -> Result<Json<Jobs>, ApiError> {
+pub async fn jobs(
+    State(api): State<Api>,
+    OwnBatch(id): OwnBatch,
+    Query(query): Query<JobsQuery>,
+) -> Result<Json<Jobs>, ApiError> {
     let limit = page_size(&query, MAX_LIMIT)?;
-    let ledger = api.ledger()?;
-    let jobs: Vec<Job> = ledger.jobs(id, query.after, limit).await?.into_iter().map(Into::into).collect();
-    if jobs.is_empty() && ledger.batch(id).await?.is_none() {
-        return Err(no_batch(id));
-    }
+    let jobs: Vec<Job> = api.ledger()?.jobs(id, query.after, limit).await?.into_iter().map(Into::into).collect();
     let next_after = jobs.last().filter(|_| jobs.len() == limit as usize).map(|job| job.line);
     Ok(Json(Jobs { jobs, next_after }))
 }
@@ -40,15 +42,11 @@ pub async fn jobs(State(api): State<Api>, Path(id): Path<Uuid>, Query(query): Qu
     (status = 200, body = Scores), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn scores(
     State(api): State<Api>,
-    Path(id): Path<Uuid>,
+    OwnBatch(id): OwnBatch,
     Query(query): Query<JobsQuery>,
 ) -> Result<Json<Scores>, ApiError> {
     let limit = page_size(&query, MAX_SCORES_LIMIT)?;
-    let ledger = api.ledger()?;
-    let jobs: Vec<ScoredJob> = ledger.scores(id, query.after, limit).await?.into_iter().map(Into::into).collect();
-    if jobs.is_empty() && ledger.batch(id).await?.is_none() {
-        return Err(no_batch(id));
-    }
+    let jobs: Vec<ScoredJob> = api.ledger()?.scores(id, query.after, limit).await?.into_iter().map(Into::into).collect();
     let next_after = jobs.last().filter(|_| jobs.len() == limit as usize).map(|job| job.line);
     Ok(Json(Scores { jobs, next_after }))
 }
@@ -64,7 +62,7 @@ fn page_size(query: &JobsQuery, most: u32) -> Result<u32, ApiError> {
 /// One job.
 #[utoipa::path(get, path = "/v1/jobs/{id}", params(("id" = Uuid, Path, description = "The job")), responses(
     (status = 200, body = Job), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
-pub async fn job(State(api): State<Api>, Path(id): Path<Uuid>) -> Result<Json<Job>, ApiError> {
+pub async fn job(State(api): State<Api>, OwnJob(id): OwnJob) -> Result<Json<Job>, ApiError> {
     let job = api.ledger()?.job(id).await?.ok_or_else(|| no_job(id))?;
     Ok(Json(job.into()))
 }
@@ -80,10 +78,19 @@ pub async fn pools(State(api): State<Api>) -> Result<Json<Pools>, ApiError> {
 #[utoipa::path(get, path = "/v1/pools/{name}", params(("name" = String, Path, description = "The pool")), responses(
     (status = 200, body = Workload), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn pool(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<Workload>, ApiError> {
+    measured(&api.workloads, &name)
+}
+
+/// The same on `/workloads/{pool}`, for an autoscaler: beside /metrics, which tells as much, and with no token.
+pub fn workloads(workloads: Workloads) -> Router {
+    Router::new().route("/workloads/{name}", get(async move |Path(name): Path<String>| measured(&workloads, &name)))
+}
+
+fn measured(workloads: &Workloads, pool: &str) -> Result<Json<Workload>, ApiError> {
     let not_measured = || ApiError::unavailable("the pools have not been measured for a while: try again");
-    let measured = api.workloads.get().ok_or_else(not_measured)?;
+    let measured = workloads.get().ok_or_else(not_measured)?;
     let no_pool = || ApiError::new(StatusCode::NOT_FOUND, "there is no such pool; /v1/pools lists what there is");
-    let workload = measured.into_iter().find(|workload| workload.pool == name).ok_or_else(no_pool)?;
+    let workload = measured.into_iter().find(|workload| workload.pool == pool).ok_or_else(no_pool)?;
     Ok(Json(workload.into()))
 }
 

@@ -1,12 +1,12 @@
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use axum::{
-    Json,
+    Extension, Json,
     body::Body,
     extract::State,
     http::{HeaderMap, StatusCode, header::CONTENT_LENGTH},
 };
-use ledger::NewBatch;
+use ledger::{Caller, NewBatch};
 use tracing::{
     Instrument as _, Span,
     field::{Empty, display},
@@ -14,7 +14,7 @@ use tracing::{
 
 use super::{
     Api, ApiError, Query,
-    manifest::{Manifest, too_large, unknown_pool},
+    manifest::{Manifest, Rules, too_large, unknown_pool},
     types::{BatchQuery, ErrorBody, SubmittedBatch},
 };
 
@@ -42,9 +42,11 @@ const PRIORITIES: RangeInclusive<i16> = -100..=100;
         or for an evaluation truth (s3://bucket/key) with setting (\"3/3\"), repeats and seed, or with points; if wanted label, group, \
         methods; and for each id, pool, parameters, slice, window"),
     responses((status = 201, body = SubmittedBatch), (status = 200, body = SubmittedBatch), (status = 400, body = ErrorBody),
-        (status = 408, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody), (status = 503, body = ErrorBody)))]
+        (status = 408, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody), (status = 429, body = ErrorBody),
+        (status = 503, body = ErrorBody)))]
 pub async fn submit_batch(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Query(query): Query<BatchQuery>,
     headers: HeaderMap,
     body: Body,
@@ -54,18 +56,19 @@ pub async fn submit_batch(
     let sent = headers.get_all(TRACEPARENT).iter().map(|value| value.to_str().unwrap_or_default()).collect::<Vec<_>>();
     // Given twice it is malformed, and that is no reason to refuse the batch.
     telemetry::join_trace(&span, if let [traceparent] = *sent { Some(traceparent) } else { None });
-    receive(api, query, headers, body).instrument(span).await
+    receive(api, caller, query, headers, body).instrument(span).await
 }
 
 async fn receive(
     api: Api,
+    caller: Caller,
     query: BatchQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<SubmittedBatch>), ApiError> {
     let announced_bytes: Option<u64> = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if announced_bytes.is_some_and(|bytes| bytes > api.max_manifest_bytes) {
-        return Err(too_large(api.max_manifest_bytes));
+    if announced_bytes.is_some_and(|bytes| bytes > api.limits.manifest_bytes) {
+        return Err(too_large(api.limits.manifest_bytes));
     }
     check(&query)?;
     let idempotency_key = idempotency_key(&headers)?;
@@ -78,10 +81,20 @@ async fn receive(
 
     let BatchQuery { name, priority, reuse, .. } = query;
     let traceparent = telemetry::traceparent(&Span::current());
-    let batch = NewBatch { name, pool: pool.clone(), priority, idempotency_key, reuse, traceparent };
+    let Caller { project, reads, max_waiting_jobs, scope: _, token } = caller;
+    let batch = NewBatch {
+        project: project.clone(),
+        max_waiting_jobs,
+        name,
+        pool: pool.clone(),
+        priority,
+        idempotency_key,
+        reuse,
+        traceparent,
+    };
     let writer = ledger.begin_batch(batch).await?;
-    let writer =
-        Manifest::new(writer, pools).read(body, api.max_manifest_bytes).await.inspect_err(|_| api.metrics.record_refused())?;
+    let rules = Rules { pools, reads, limits: api.limits };
+    let writer = Manifest::new(writer, rules).read(body).await.inspect_err(|_| api.metrics.record_refused())?;
     let batch = writer.commit().await?;
     Span::current().record("batch.id", display(batch.id));
 
@@ -91,20 +104,31 @@ async fn receive(
     }
     api.outbox_filled.notify_one();
     api.metrics.record_submitted(&pool, batch.jobs);
-    tracing::info!(state = "queued", batch.jobs = batch.jobs, pool, "batch submitted");
+    tracing::info!(state = "queued", batch.jobs = batch.jobs, pool, project, token.id = token.map(display), "batch submitted");
     Ok((StatusCode::CREATED, Json(batch.into())))
 }
 
 fn check(query: &BatchQuery) -> Result<(), ApiError> {
     let refuse = |error: String| Err(ApiError::new(StatusCode::BAD_REQUEST, error));
-    let is_name = |name: &String| (1..=MAX_NAME_CHARS).contains(&name.chars().count()) && !name.chars().any(char::is_control);
-    if !query.name.as_ref().is_none_or(is_name) {
-        return refuse(format!("the name is not usable, expected 1 to {MAX_NAME_CHARS} characters and no control character"));
-    }
+    query.name.as_deref().map_or(Ok(()), check_name)?;
     if !PRIORITIES.contains(&query.priority) {
         return refuse(format!("priority is {}, expected {} to {}", query.priority, PRIORITIES.start(), PRIORITIES.end()));
     }
     Ok(())
+}
+
+/// Whether a name can be kept and shown.
+pub fn is_name(name: &str) -> bool {
+    (1..=MAX_NAME_CHARS).contains(&name.chars().count()) && !name.chars().any(char::is_control)
+}
+
+/// Refuses a name that could not be kept or shown.
+pub fn check_name(name: &str) -> Result<(), ApiError> {
+    if is_name(name) {
+        return Ok(());
+    }
+    let error = format!("the name is not usable, expected 1 to {MAX_NAME_CHARS} characters and no control character");
+    Err(ApiError::new(StatusCode::BAD_REQUEST, error))
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {

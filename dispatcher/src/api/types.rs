@@ -1,6 +1,7 @@
 //! What goes over the wire, for the server and the client alike: a field changed here changes for both or for neither.
 
 mod jobs;
+mod tokens;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,7 @@ use uuid::Uuid;
 pub use self::jobs::{
     Artifact, Evaluation, Job, JobError, JobObject, JobResult, JobState, Jobs, Mask, Parameters, Score, ScoredJob, Scores,
 };
+pub use self::tokens::{MadeToken, NewToken, Token, TokenScope, Tokens};
 
 /// What is said of a batch beside its manifest.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, IntoParams)]

@@ -49,7 +49,7 @@ async fn takes_a_batch_in_and_tells_how_its_jobs_fare() {
     assert_eq!((&pools["pools"][1]["name"], &pools["pools"][1]["queued"]), (&"gpu".into(), &1.into()), "{pools}");
     // The census comes by every few seconds; without a broker the batch's tokens stay where they are.
     let metrics = wait_for("the census", async || {
-        let metrics = dispatcher.get("/metrics").await.json;
+        let metrics = dispatcher.observe("/metrics").await.json;
         if metrics.as_str().unwrap().contains(r#"dotmask_outbox_tokens{pool="gpu"} 3"#) {
             Ok(metrics)
         } else {
@@ -111,6 +111,7 @@ async fn answers_every_error_in_json() {
     let system = System::start().await;
     let dispatcher = &system.dispatcher;
     let nobody = "0199b1f0-0000-7000-8000-000000000000";
+    let batch = dispatcher.post("/v1/batches?pool=gpu", manifest(1)).await.id();
     let cases = [
         ("/v2/batches".to_owned(), 404, "/openapi.json lists"),
         ("/v1/batches".into(), 405, "GET"),
@@ -119,10 +120,10 @@ async fn answers_every_error_in_json() {
         (format!("/v1/jobs/{nobody}"), 404, nobody),
         ("/v1/batches/42".into(), 400, "42"),
         (format!("/v1/batches/{nobody}/scores"), 404, nobody),
-        (format!("/v1/batches/{nobody}/scores?limit=201"), 400, "expected 1 to 200"),
-        (format!("/v1/batches/{nobody}/jobs?limit=many"), 400, "limit"),
-        (format!("/v1/batches/{nobody}/jobs?limit=1001"), 400, "expected 1 to 1000"),
-        (format!("/v1/batches/{nobody}/jobs?afetr=5"), 400, "afetr"),
+        (format!("/v1/batches/{batch}/scores?limit=201"), 400, "expected 1 to 200"),
+        (format!("/v1/batches/{batch}/jobs?limit=many"), 400, "limit"),
+        (format!("/v1/batches/{batch}/jobs?limit=1001"), 400, "expected 1 to 1000"),
+        (format!("/v1/batches/{batch}/jobs?afetr=5"), 400, "afetr"),
         (format!("/v1/batches/{nobody}/jobs?after=18446744073709551615"), 404, nobody),
     ];
     for (path, status, part) in cases {
@@ -142,7 +143,7 @@ async fn answers_every_error_in_json() {
         assert_eq!(answer.status, status, "{path}: {answer:?}");
         assert!(answer.error().contains(part), "{path}: {answer:?}");
     }
-    assert_eq!(system.queued().await, 0);
+    assert_eq!(system.queued().await, 1, "the batch of the beginning");
 }
 
 #[tokio::test]
@@ -168,6 +169,8 @@ async fn describes_every_route_in_its_openapi_document() {
         ("/v1/jobs/{id}/retry", vec!["post"]),
         ("/v1/pools", vec!["get"]),
         ("/v1/pools/{name}", vec!["get"]),
+        ("/v1/tokens", vec!["get", "post"]),
+        ("/v1/tokens/{id}", vec!["delete"]),
     ];
     assert_eq!(routes, expected);
 

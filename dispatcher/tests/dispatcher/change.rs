@@ -115,6 +115,6 @@ async fn a_priority_that_stands_still_is_served() {
     .await;
     assert!(system.queued().await > 0, "high ones still wait");
     dispatcher.logged("jobs raised: their priority stood still").await;
-    let metrics = dispatcher.get("/metrics").await.json;
+    let metrics = dispatcher.observe("/metrics").await.json;
     assert!(metrics.as_str().unwrap().contains(r#"dotmask_dispatcher_aged_jobs_total{pool="gpu"} 1"#), "{metrics}");
 }

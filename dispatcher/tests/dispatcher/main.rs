@@ -1,6 +1,7 @@
 //! The dispatcher's program against real servers; each test starts its own.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod access;
 mod api;
 mod change;
 mod client;

@@ -12,8 +12,8 @@ async fn waits_for_a_postgres_that_is_not_there_yet_and_stops_when_told_to() {
     let mut dispatcher = Dispatcher::start("postgres://nobody@127.0.0.1:1/dotmask", NO_BROKER, &[]).await;
     let outage = dispatcher.logged("failed, trying again until it works").await;
     assert!(outage["error"].as_str().unwrap().contains("127.0.0.1:1/dotmask"), "{outage}");
-    assert_eq!(dispatcher.get("/healthz").await.status, 200);
-    let ready = dispatcher.get("/readyz").await;
+    assert_eq!(dispatcher.observe("/healthz").await.status, 200);
+    let ready = dispatcher.observe("/readyz").await;
     assert_eq!(ready.status, 503);
     assert!(ready.json["postgres"].as_str().unwrap().contains("cannot connect to Postgres"), "{ready:?}");
     let refused = dispatcher.post("/v1/batches?pool=gpu", manifest(1)).await;
@@ -33,7 +33,7 @@ async fn answers_503_while_postgres_is_away_and_works_when_it_is_back() {
         ("Postgres does not answer at the moment: try again", Some("2"))
     );
     wait_for("readyz to name Postgres", async || {
-        let ready = system.dispatcher.get("/readyz").await;
+        let ready = system.dispatcher.observe("/readyz").await;
         if ready.status == 503 && ready.json["postgres"] != "ok" { Ok(()) } else { Err(format!("{ready:?}")) }
     })
     .await;
@@ -42,7 +42,7 @@ async fn answers_503_while_postgres_is_away_and_works_when_it_is_back() {
     let batch = system.dispatcher.until(&path, 200).await;
     assert_eq!(batch.json["counts"]["queued"], 2);
     wait_for("readyz to be content with Postgres", async || {
-        let ready = system.dispatcher.get("/readyz").await;
+        let ready = system.dispatcher.observe("/readyz").await;
         if ready.json["postgres"] == "ok" { Ok(()) } else { Err(format!("{ready:?}")) }
     })
     .await;
@@ -53,7 +53,7 @@ async fn takes_batches_in_while_the_broker_is_away_and_says_that_it_is() {
     let system = System::start().await;
     system.dispatcher.post("/v1/batches?pool=gpu", manifest(2)).await.id();
     let ready = wait_for("readyz to name the broker", async || {
-        let ready = system.dispatcher.get("/readyz").await;
+        let ready = system.dispatcher.observe("/readyz").await;
         if ready.status != 503 || ready.json["rabbitmq"] == "starting" { Err(format!("{ready:?}")) } else { Ok(ready) }
     })
     .await;

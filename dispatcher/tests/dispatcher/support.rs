@@ -60,15 +60,21 @@ impl System {
 /// `dispatcher serve` with the pools gpu and cpu.
 pub struct Dispatcher {
     pub url: String,
+    metrics_url: String,
     process: Child,
     log: Arc<Mutex<String>>,
 }
 
 impl Dispatcher {
     pub async fn start(database_url: &str, amqp_url: &str, arguments: &[&str]) -> Self {
+        Self::start_with_tokens(database_url, amqp_url, &[&["--without-tokens"], arguments].concat()).await
+    }
+
+    /// One that serves nobody without a token.
+    pub async fn start_with_tokens(database_url: &str, amqp_url: &str, arguments: &[&str]) -> Self {
         let listen = if arguments.contains(&"--listen") { [].as_slice() } else { &["--listen", "127.0.0.1:0"] };
         let mut process = Command::new(PROGRAM)
-            .args(["serve", "--pools", "gpu,cpu", "--migrate", "--log-format", "json"])
+            .args(["serve", "--pools", "gpu,cpu", "--migrate", "--log-format", "json", "--metrics-listen", "127.0.0.1:0"])
             .args(listen)
             .args(arguments)
             .env("DATABASE_URL", database_url)
@@ -85,9 +91,10 @@ impl Dispatcher {
                 writeln!(written.lock().unwrap(), "{line}").unwrap();
             }
         });
-        let mut dispatcher = Self { url: String::new(), process, log };
+        let mut dispatcher = Self { url: String::new(), metrics_url: String::new(), process, log };
         let line = dispatcher.logged("listening").await;
         dispatcher.url = format!("http://{}", line["address"].as_str().unwrap());
+        dispatcher.metrics_url = format!("http://{}", line["metrics.address"].as_str().unwrap());
         dispatcher
     }
 
@@ -124,6 +131,11 @@ impl Dispatcher {
         Answer::read(reqwest_client().get(format!("{}{path}", self.url)).send().await.unwrap()).await
     }
 
+    /// From the port of /metrics and /readyz.
+    pub async fn observe(&self, path: &str) -> Answer {
+        Answer::read(reqwest_client().get(format!("{}{path}", self.metrics_url)).send().await.unwrap()).await
+    }
+
     pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
         Answer::read(reqwest_client().post(format!("{}{path}", self.url)).body(body).send().await.unwrap()).await
     }
@@ -132,6 +144,15 @@ impl Dispatcher {
     pub async fn until(&self, path: &str, status: u16) -> Answer {
         wait_for(&format!("{status} from {path}"), async || {
             let answer = self.get(path).await;
+            if answer.status == status { Ok(answer) } else { Err(format!("{answer:?}, log:\n{}", self.log())) }
+        })
+        .await
+    }
+
+    /// Waits until /readyz answers with this status.
+    pub async fn until_ready_is(&self, status: u16) -> Answer {
+        wait_for(&format!("{status} from /readyz"), async || {
+            let answer = self.observe("/readyz").await;
             if answer.status == status { Ok(answer) } else { Err(format!("{answer:?}, log:\n{}", self.log())) }
         })
         .await
@@ -147,7 +168,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    async fn read(response: Response) -> Self {
+    pub async fn read(response: Response) -> Self {
         let retry_after = response.headers().get("retry-after").map(|value| value.to_str().unwrap().to_owned());
         let status = response.status();
         let text = response.text().await.unwrap();

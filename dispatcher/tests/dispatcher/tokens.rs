@@ -34,12 +34,12 @@ async fn each_pool_gets_a_token_for_each_job_and_gets_it_again_when_it_was_lost(
     // The reconciler would make up for a relay that does nothing, so it comes late.
     let system = System::start_with(&rabbitmq.url(), &["--reconcile-seconds", "4"]).await;
     let dispatcher = &system.dispatcher;
-    dispatcher.until("/readyz", 200).await;
+    dispatcher.until_ready_is(200).await;
     let own_pool = "{\"image\":\"s3://scans/a.png\",\"points\":[[1,2,1]],\"pool\":\"cpu\"}\n";
     dispatcher.post("/v1/batches?pool=gpu", format!("{}{own_pool}", manifest(40))).await.id();
     wait_for_tokens(&rabbitmq.url(), "gpu", 40).await;
     wait_for_tokens(&rabbitmq.url(), "cpu", 1).await;
-    let published = dispatcher.get("/metrics").await.json;
+    let published = dispatcher.observe("/metrics").await.json;
     assert!(published.as_str().unwrap().contains("dotmask_dispatcher_published_tokens_total{pool=\"gpu\"} 40"), "{published}");
 
     lose_all_tokens(&rabbitmq.url(), "gpu", 40).await;
@@ -57,10 +57,10 @@ async fn a_batch_taken_in_during_an_outage_of_the_broker_gets_its_tokens_afterwa
     wait_for_tokens(&rabbitmq.url(), "gpu", 5).await;
 
     rabbitmq.stop().await.unwrap();
-    dispatcher.until("/readyz", 503).await;
+    dispatcher.until_ready_is(503).await;
     dispatcher.post("/v1/batches?pool=gpu", manifest(5)).await.id();
     rabbitmq.restart().await.unwrap();
-    dispatcher.until("/readyz", 200).await;
+    dispatcher.until_ready_is(200).await;
     // The five confirmed before are kept. Both relay and reconciler may send the later five: that is harmless.
     wait_for("all tokens", async || {
         let mut publisher =
@@ -84,7 +84,7 @@ async fn tokens_stay_in_the_outbox_until_the_broker_has_confirmed_them() {
     // The reconciler would send tokens too, so it comes late. Two seconds of silence are the end of a connection.
     let url = format!("{}?heartbeat=1", rabbitmq.url_via(proxy.address()));
     let system = System::start_with(&url, &["--reconcile-seconds", "600"]).await;
-    system.dispatcher.until("/readyz", 200).await;
+    system.dispatcher.until_ready_is(200).await;
     system.dispatcher.post("/v1/batches?pool=gpu", manifest(3)).await.id();
     wait_for_tokens(&rabbitmq.url(), "gpu", 3).await;
 
@@ -109,7 +109,7 @@ async fn the_relay_tries_ever_later_while_the_broker_is_cut_off() {
     let rabbitmq = RabbitMq::start(&dir.path().join("rabbitmq")).await.unwrap();
     let proxy = Proxy::start(rabbitmq.address()).unwrap();
     let system = System::start_with(&rabbitmq.url_via(proxy.address()), &["--reconcile-seconds", "600"]).await;
-    system.dispatcher.until("/readyz", 200).await;
+    system.dispatcher.until_ready_is(200).await;
     proxy.set(Mode::Cut);
     system.dispatcher.post("/v1/batches?pool=gpu", manifest(5)).await.id();
     let (begin, before) = (Instant::now(), proxy.accepted());

@@ -47,6 +47,8 @@ pub struct Seat {
     log: PathBuf,
     /// Where its HTTP server is.
     pub address: String,
+    /// Where it says that it is ready.
+    ready_address: String,
     /// None only while it is down by a fault.
     pub process: Mutex<Option<Program>>,
     links: [Mutex<Proxy>; 3],
@@ -68,18 +70,20 @@ impl Cluster {
         let seat = |name: String, program, arguments, settings: Vec<(&str, String)>| -> anyhow::Result<Seat> {
             let link = |target: SocketAddr| Proxy::start(target).context("cannot start a proxy");
             let links = [link(postgres.address())?, link(rabbitmq.address())?, link(store.address())?];
-            let [port] = servers::free_ports();
-            let address = format!("127.0.0.1:{port}");
+            let [address, metrics_address] = servers::free_ports().map(|port| format!("127.0.0.1:{port}"));
             let mut environment = store.environment(links[2].address());
             environment.push(("DATABASE_URL".into(), postgres.url_via(links[0].address())));
             environment.push(("AMQP_URL".into(), rabbitmq.url_via(links[1].address())));
             environment.push(("DOTMASK_LISTEN".into(), address.clone()));
+            environment.push(("DOTMASK_METRICS_LISTEN".into(), metrics_address.clone()));
+            // A worker has one port for all.
+            let ready_address = if program == "dispatcher" { metrics_address } else { address.clone() };
             environment.push(("DOTMASK_LOG".into(), "info".into()));
             environment.extend(settings.into_iter().map(|(name, value)| (name.to_owned(), value)));
             let log = logs.join(format!("{name}.log"));
             let links = links.map(Mutex::new);
             let (process, ended_by_itself) = (Mutex::new(None), AtomicUsize::new(0));
-            Ok(Seat { name, program, arguments, environment, log, address, process, links, ended_by_itself })
+            Ok(Seat { name, program, arguments, environment, log, address, ready_address, process, links, ended_by_itself })
         };
         let dispatchers =
             (0..DISPATCHERS).map(|number| seat(format!("dispatcher-{number}"), "dispatcher", &["serve"], dispatcher()));
@@ -112,7 +116,7 @@ impl Cluster {
         for seat in self.seats() {
             let mut process = seat.process.lock().await;
             let program = process.as_mut().with_context(|| format!("{} was not started", seat.name))?;
-            program.wait_until_ready(&seat.address, READY_LIMIT).await?;
+            program.wait_until_ready(&seat.ready_address, READY_LIMIT).await?;
         }
         Ok(())
     }
@@ -181,6 +185,7 @@ fn dispatcher() -> Vec<(&'static str, String)> {
     vec![
         ("DOTMASK_POOLS", POOL.into()),
         ("DOTMASK_MIGRATE", "true".into()),
+        ("DOTMASK_WITHOUT_TOKENS", "true".into()),
         ("DOTMASK_REAP_SECONDS", "0.5".into()),
         ("DOTMASK_RECONCILE_SECONDS", "1".into()),
     ]
