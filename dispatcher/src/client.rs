@@ -6,7 +6,7 @@ use futures_util::TryFutureExt;
 use reqwest::{Body, Certificate, Method, RequestBuilder, Response, StatusCode, Url, redirect::Policy};
 use secrets::Secret;
 use serde::{Serialize, de::DeserializeOwned};
-use telemetry::Backoff;
+use telemetry::{Backoff, Printable};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -209,7 +209,7 @@ impl Client {
                 }
             };
             if failing_since.is_none() {
-                say(&format!("{error}; trying again for {} s", patience.as_secs()));
+                say(&format!("{}; trying again for {} s", Printable(&error), patience.as_secs()));
                 failing_since = Some(Instant::now());
             }
             tokio::time::sleep(backoff.next_wait()).await;

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use secrets::SecretError;
-use telemetry::{Service, TelemetryError};
+use telemetry::{Printable, Service, TelemetryError};
 use tls::AuthoritiesError;
 
 use crate::{
@@ -34,9 +34,9 @@ async fn main() -> ExitCode {
     match run(cli).await {
         Ok(code) => code.into(),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {:#}", Printable(&error));
             if let Some(hint) = error.downcast_ref::<ClientError>().and_then(ClientError::hint) {
-                eprintln!("hint: {hint}");
+                eprintln!("hint: {}", Printable(hint));
             }
             exit(&error).into()
         }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use reqwest::Body;
+use telemetry::Printable;
 use tokio::fs::File;
 use tokio_util::io::ReaderStream;
 use tracing::{Instrument as _, field::Empty};
@@ -109,7 +110,7 @@ fn stream(file: File) -> Body {
 
 fn list_bad_lines(body: &ErrorBody) {
     for bad in &body.lines {
-        eprintln!("line {}: {}", bad.line, bad.error);
+        eprintln!("line {}: {}", bad.line, Printable(&bad.error));
     }
     let listed = body.lines.len() as u64;
     if let Some(all) = body.bad_lines.filter(|&all| all > listed) {
