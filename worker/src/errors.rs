@@ -8,6 +8,7 @@ use ledger::{ErrorClass, LedgerError};
 use objects::ObjectsError;
 use request::{ContentSha256, PointsError};
 use segmenter::SegmentError;
+use telemetry::Printable;
 
 /// Why a job has no masks. [`JobError::class`] alone decides what happens to the job.
 #[derive(Debug, thiserror::Error)]
@@ -220,7 +221,7 @@ impl Failure {
 
     /// Says on stderr what went wrong; the process's exit code.
     pub fn report(&self) -> u8 {
-        eprintln!("error: {self}");
+        eprintln!("error: {}", Printable(self));
         match self {
             Self::Failed(_) => 1,
             Self::BadInput(_) => 2,

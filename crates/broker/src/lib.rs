@@ -16,4 +16,4 @@ mod server;
 pub use consumer::{Token, Tokens, consume};
 pub use errors::BrokerError;
 pub use publisher::Publisher;
-pub use server::check_url;
+pub use server::Server;

@@ -67,6 +67,7 @@ pub fn start(service: Service, format: LogFormat) -> Result<Traces, TelemetryErr
         );
     tracing_subscriber::registry().with(lines).with(spans).try_init().map_err(|_| TelemetryError::Twice)?;
     global::set_tracer_provider(provider.clone());
+    logs::log_panics();
     Ok(Traces(provider))
 }
 

@@ -121,7 +121,8 @@ impl System {
     /// Enters a batch of one job into the ledger and sends every token that the outbox holds, as the dispatcher does.
     pub async fn submit(&self, image: &S3Uri, steps: u32) -> Uuid {
         let job = self.enter(image, steps).await;
-        let mut publisher = Publisher::connect(&self.stack.rabbitmq.url()).await.expect("RabbitMQ answers");
+        let mut publisher =
+            Publisher::connect(self.stack.rabbitmq.url().parse().expect("a URL")).await.expect("RabbitMQ answers");
         let owed = self.ledger.take_outbox(100).await.expect("Postgres answers").expect("a token for the new job");
         for (pool, tokens) in owed.tokens() {
             publisher.publish(&pool, tokens).await.expect("RabbitMQ confirms");
@@ -150,8 +151,8 @@ pub struct RunningWorker {
 
 /// Servers that are not there: nobody listens on port 1.
 pub const SERVERS_AWAY: [(&str, &str); 3] = [
-    ("DATABASE_URL", "postgres://nobody:secret@127.0.0.1:1/none"),
-    ("AMQP_URL", "amqp://nobody:secret@127.0.0.1:1/%2f"),
+    ("DATABASE_URL", "postgres://nobody:hunter2@127.0.0.1:1/none"),
+    ("AMQP_URL", "amqp://nobody:hunter2@127.0.0.1:1/%2f"),
     ("DOTMASK_S3_ENDPOINT", "http://127.0.0.1:1"),
 ];
 
