@@ -17,7 +17,9 @@ pub enum JobError {
     #[error("cannot fetch the image: {0}")]
     Fetch(#[source] ObjectsError),
     /// Outside what the project's requests may read.
-    #[error("the {what} {uri} is not among what the project {project} may read; put it where that is, or have its folder allowed")]
+    #[error(
+        "the {what} {uri} is not among what the project {project} may read; put it where that is, or have its folder allowed"
+    )]
     NotAllowed {
         /// `image` or `truth`.
         what: &'static str,
@@ -27,7 +29,9 @@ pub enum JobError {
         project: String,
     },
     /// Among the results, but not those of the job's project.
-    #[error("the {what} {uri} lies among the results of all projects, and not in the folder of the project {project}; name another")]
+    #[error(
+        "the {what} {uri} lies among the results of all projects, and not in the folder of the project {project}; name another"
+    )]
     OthersResult {
         /// `image` or `truth`.
         what: &'static str,
@@ -258,11 +262,7 @@ mod tests {
             JobError::NotAllowed { what: "image", uri: String::new(), project: String::new() },
             JobError::OthersResult { what: "image", uri: String::new(), project: String::new() },
             JobError::Unsteady { etags: [None, None], source: Box::new(gone()) },
-            JobError::OtherContent {
-                what: "image",
-                found: String::new(),
-                expected: "0".repeat(64).parse().expect("64 digits"),
-            },
+            JobError::OtherContent { what: "image", found: String::new(), expected: "0".repeat(64).parse().expect("64 digits") },
             JobError::Decode(ImageError::Empty),
             JobError::Segment(SegmentError::ConstantSimilarity),
             JobError::Segment(SegmentError::Torch { reason: String::new() }),

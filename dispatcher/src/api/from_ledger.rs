@@ -114,7 +114,17 @@ impl From<request::Evaluation> for types::Evaluation {
             EvaluationDots::Given(points) => (Some(points.into()), None, None, None),
             EvaluationDots::Drawn { setting, repeats, seed } => (None, Some(setting.to_string()), Some(repeats), Some(seed)),
         };
-        Self { truth: truth.to_string(), truth_sha256: truth_sha256.map(Into::into), label, group, methods, points, setting, repeats, seed }
+        Self {
+            truth: truth.to_string(),
+            truth_sha256: truth_sha256.map(Into::into),
+            label,
+            group,
+            methods,
+            points,
+            setting,
+            repeats,
+            seed,
+        }
     }
 }
 

@@ -114,7 +114,8 @@ impl System {
     pub async fn enter_evaluation(&self, image: &S3Uri, truth: &S3Uri, label: Option<u32>, setting: &str, steps: u32) -> Uuid {
         let dots = EvaluationDots::Drawn { setting: setting.parse().expect("valid"), repeats: 2, seed: 7 };
         let methods = vec![Method::InitialMask, Method::Finetuned];
-        let evaluation = Evaluation { truth: truth.clone(), truth_sha256: None, label, group: Some("cells".into()), methods, dots };
+        let evaluation =
+            Evaluation { truth: truth.clone(), truth_sha256: None, label, group: Some("cells".into()), methods, dots };
         self.enter_task(image, Task::Evaluate(evaluation), steps).await
     }
 

@@ -170,9 +170,8 @@ mod tests {
     fn counts_what_filling_takes() {
         // Two rows of two pixels and, in each, four corners; the region, the vertices' element, four vertices and a text after each.
         let square = xml(&[&[(0.0, 0.0), (2.0, 0.0), (2.0, 2.0), (0.0, 2.0)]]);
-        let filled = |decoded_bytes: u64| {
-            mask(square.as_bytes(), (4, 4), &ImageLimits { decoded_bytes, ..ImageLimits::default() })
-        };
+        let filled =
+            |decoded_bytes: u64| mask(square.as_bytes(), (4, 4), &ImageLimits { decoded_bytes, ..ImageLimits::default() });
         let steps = 2 * 2 + 2 * 4 + 2 + 2 * 4;
         assert!(filled(steps).is_ok());
         let refusal = format!("its outlines take more than {} steps to fill, the most that is taken", steps - 1);
