@@ -118,6 +118,9 @@ pub struct MigrateArgs {
     /// Seconds to wait for Postgres before giving up with exit code 3; without end if not given.
     #[arg(long, env = "DOTMASK_WAIT_SECONDS", value_name = "SECONDS", value_parser = seconds)]
     pub wait_seconds: Option<Duration>,
+    /// Give this role of the database what workers need and no more. Give it to the workers' logins (CREATE ROLE ... IN ROLE ...), and not the dispatcher's.
+    #[arg(long, env = "DOTMASK_WORKER_ROLE", value_name = "ROLE")]
+    pub worker_role: Option<String>,
 }
 
 /// `dispatcher serve`.

@@ -85,6 +85,7 @@ fn exit(error: &anyhow::Error) -> Exit {
             LedgerError::Url { .. }
             | LedgerError::Tls { .. }
             | LedgerError::PoolName { .. }
+            | LedgerError::UnknownRole { .. }
             | LedgerError::ProjectName { .. }
             | LedgerError::UnknownProject { .. },
         ) => Exit::BadInput,

@@ -137,7 +137,12 @@ pub async fn migrate(args: MigrateArgs) -> anyhow::Result<Exit> {
     server.warn_of_plain();
     let shutdown = telemetry::termination()?;
     let migrated = telemetry::retry_until_ready("postgres", &shutdown, may_come, async || {
-        Ledger::connect_to(&server, 2).await?.migrate().await
+        let ledger = Ledger::connect_to(&server, 2).await?;
+        ledger.migrate().await?;
+        match &args.worker_role {
+            Some(role) => ledger.grant_worker(role).await,
+            None => Ok(()),
+        }
     });
     let patience = args.wait_seconds.unwrap_or(Duration::MAX);
     match tokio::time::timeout(patience, migrated).await {

@@ -309,6 +309,13 @@ impl System {
         Ok(sqlx::query_scalar(statement).fetch_one(&mut connection).await?)
     }
 
+    /// Has Postgres do what no program of ours does.
+    pub async fn execute(&self, statements: &'static str) -> anyhow::Result<()> {
+        let mut connection = PgConnection::connect(&self.stack.postgres.url()).await?;
+        sqlx::raw_sql(statements).execute(&mut connection).await?;
+        Ok(())
+    }
+
     /// Waits until it is so.
     pub async fn until(&self, what: &str, mut is_so: impl AsyncFnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
         let deadline = tokio::time::Instant::now() + PATIENCE;

@@ -81,6 +81,12 @@ pub enum LedgerError {
         /// As given.
         name: String,
     },
+    /// A role that the database has not.
+    #[error("the database has no role {role:?}; make it with CREATE ROLE")]
+    UnknownRole {
+        /// As given.
+        role: String,
+    },
     /// A project's list of what it may read has an entry that is none.
     #[error("what the project may read cannot be told: {source}; mend it with `dispatcher project change`")]
     AllowList {

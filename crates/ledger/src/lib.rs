@@ -34,6 +34,7 @@ mod reading;
 mod reaper;
 mod retrying;
 mod reuse;
+mod roles;
 mod server;
 mod submit;
 mod time;

@@ -192,11 +192,11 @@ async fn a_refusal_changes_nothing_and_says_how_to_ask() {
 async fn a_projects_admin_makes_lists_and_revokes_its_tokens() {
     let guarded = Guarded::start().await;
     let admin = Some(guarded.token(Scope::Admin));
-    let make = async |body: Value| {
+    let post = async |body: Value| {
         let request = reqwest_client().post(format!("{}/v1/tokens", guarded.system.dispatcher.url)).json(&body);
         Answer::read(request.bearer_auth(guarded.token(Scope::Admin)).send().await.unwrap()).await
     };
-    let made = make(json!({"name": "the reading room's", "scope": "submit", "expires_in_days": 30})).await;
+    let made = post(json!({"name": "the reading room's", "scope": "submit", "expires_in_days": 30})).await;
     assert_eq!(made.status, 201, "{made:?}");
     let (id, token) = (made.json["id"].as_str().unwrap(), made.json["token"].as_str().unwrap());
     guarded.submit(token, 1).await;
@@ -223,7 +223,7 @@ async fn a_projects_admin_makes_lists_and_revokes_its_tokens() {
         (json!({"name": "x", "scope": "read", "expires_in_days": 0}), "1 to 36500"),
         (json!({"name": "x", "scope": "read", "expires_in_days": -1}), "expires_in_days"),
     ] {
-        let answer = make(body.clone()).await;
+        let answer = post(body.clone()).await;
         assert!(matches!(answer.status.as_u16(), 400 | 422) && answer.error().contains(part), "{body}: {answer:?}");
     }
     let log = guarded.system.dispatcher.log();
@@ -284,8 +284,7 @@ async fn each_limit_is_kept_before_anything_is_stored() {
         let points = vec!["[1,2,1]"; count].join(",");
         format!(r#"{{"image":"s3://scans/a.png","points":[{points}]}}"#)
     };
-    let given =
-        format!(r#"{{"image":"s3://scans/a.png","truth":"s3://scans/t.png","points":[{}]}}"#, vec!["[1,2,1]"; 4].join(","));
+    let given = format!(r#"{{"image":"s3://scans/a.png","truth":"s3://scans/t.png","points":[{}]}}"#, ["[1,2,1]"; 4].join(","));
     for (body, status, part) in [
         (manifest(6), 413, "the manifest has more than 5 lines"),
         (format!("{}{}", line(1), " ".repeat(2_000)), 413, "more than 2000 bytes"),

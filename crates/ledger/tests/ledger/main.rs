@@ -15,6 +15,7 @@ mod projects;
 mod reaper;
 mod retrying;
 mod reuse;
+mod roles;
 mod submit;
 mod tls;
 mod together;
