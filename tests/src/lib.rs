@@ -11,9 +11,11 @@ pub mod quick;
 mod quick_worker;
 mod system;
 mod verdict;
+mod written;
 
 pub use collector::{Collector, ExportedSpan};
 pub use images::{jpeg_of_blobs, labels_of_blobs, png_of_blobs, png_that_begins_with, tiff16_of_blobs};
 pub use quick_worker::{ModelTime, QuickWorker, line};
 pub use system::{BUCKET, POOL, Release, System, WorkerSettings, log_lines, repository};
 pub use verdict::{check_every_job_has_one_result, check_quick_masks};
+pub use written::Written;

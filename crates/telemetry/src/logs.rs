@@ -87,11 +87,12 @@ const OURS: [&str; 17] = [
 ];
 
 /// Whether a line may be written at all, whatever the filter says. Below the level info, libraries write what they send: lapin the password,
-/// the AWS SDK whole requests, sqlx what it does not know of a database URL, at the level warn even.
+/// the AWS SDK whole requests. At the level warn even, sqlx writes what it does not know of a database URL, and a reader of DICOM may write what
+/// it found in a file about a patient: what is wrong with either is in our own errors.
 fn holds_no_secret(metadata: &Metadata<'_>) -> bool {
     let target = metadata.target();
     let is_ours = target.split("::").next().is_some_and(|name| OURS.contains(&name));
-    is_ours || (*metadata.level() <= Level::INFO && !target.starts_with("sqlx_postgres::options"))
+    is_ours || (*metadata.level() <= Level::INFO && !target.starts_with("sqlx_postgres::options") && !target.starts_with("dicom"))
 }
 
 /// Lines on stderr (stdout is for data), filtered by the variable `DOTMASK_LOG`.
@@ -319,6 +320,7 @@ mod tests {
             tracing::trace!(target: "lapin::channel", "one");
             tracing::debug!(target: "aws_smithy_runtime::client", "two");
             tracing::warn!(target: "sqlx_postgres::options::parse", "three");
+            tracing::warn!(target: "dicom_parser::dataset", "three");
             tracing::warn!(target: "sqlx::query", "four");
             tracing::trace!(target: "ledger::claims", "five");
         });
