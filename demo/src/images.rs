@@ -43,6 +43,7 @@ pub fn manifest(images: &[DemoImage], bucket: &str) -> anyhow::Result<String> {
     for image in images {
         let request = SegmentationRequest {
             image: image.uri(bucket)?,
+            image_sha256: None,
             view: View::default(),
             task: Task::Segment(vec![Object { id: None, points: image.points.clone() }]),
             id: Some(image.name.clone()),

@@ -101,9 +101,11 @@ impl Question {
         let dots = EvaluationDots::Drawn { setting, repeats: self.repeats, seed: self.seed };
         let request = SegmentationRequest {
             image: folder.place(&case.image)?,
+            image_sha256: None,
             view: case.view,
             task: Task::Evaluate(Evaluation {
                 truth: folder.place(&case.truth)?,
+                truth_sha256: None,
                 label: case.label,
                 group: Some(case.group.clone()).filter(|group| !group.is_empty()),
                 methods: self.methods.clone(),
@@ -149,7 +151,7 @@ impl Files for Folder {
     fn read(&self, name: &str) -> Result<Vec<u8>, FilesError> {
         let unreadable = |reason: String| FilesError { place: name.to_owned(), reason };
         let uri = self.place(name).map_err(|error| unreadable(error.to_string()))?;
-        let bytes = self.runtime.block_on(self.objects.get(&uri, ImageLimits::default().bytes as u64));
+        let bytes = self.runtime.block_on(self.objects.get(&uri, ImageLimits::default().bytes));
         Ok(bytes.map_err(|error| unreadable(error.to_string()))?.to_vec())
     }
 }

@@ -208,10 +208,19 @@ class EachValueSet(unittest.TestCase):
         self.assertLessEqual({probe["port"] for probe in probes}, ports.keys())
         plain, _ = settings(made, objects)
         self.assertEqual(plain["DOTMASK_LISTEN"], f"0.0.0.0:{ports['http']}")
+        # A dispatcher's metrics, which ask for no token, are never where its API is.
+        metrics_port = "http"
+        if component(made) == "dispatcher":
+            metrics_port = "metrics"
+            self.assertEqual(plain["DOTMASK_METRICS_LISTEN"], f"0.0.0.0:{ports['metrics']}")
+        self.assertLessEqual({probe["port"] for probe in probes}, {metrics_port})
         for service in of_kind(objects, "Service"):
-            self.assertEqual([port["targetPort"] for port in service["spec"]["ports"]], ["http"])
+            port, is_api = service["spec"]["ports"][0]["targetPort"], name(service).endswith("-dispatcher")
+            self.assertEqual((len(service["spec"]["ports"]), port), (1, "http" if is_api else "metrics"))
+            self.assertTrue(is_api or service["spec"]["type"] == "ClusterIP")
         for monitor in of_kind(objects, "PodMonitor"):
-            self.assertEqual([endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]], ["http"])
+            if component(monitor) == component(made):
+                self.assertEqual([endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]], [metrics_port])
 
     @for_each_object("Deployment", "Job")
     def test_mounts_have_volumes(self, made, _):
@@ -250,7 +259,7 @@ class EachValueSet(unittest.TestCase):
 
     @for_each_object("ScaledObject")
     def test_keda_asks_the_dispatcher_about_the_pool(self, made, objects):
-        (service,) = of_kind(objects, "Service")
+        (service,) = [service for service in of_kind(objects, "Service") if name(service).endswith("-metrics")]
         host = f"http://{name(service)}.{NAMESPACE}.svc:{service['spec']['ports'][0]['port']}"
         pool = labels(made)["dotmask/pool"]
         (deployment,) = [other for other in of_kind(objects, "Deployment") if name(other) == made["spec"]["scaleTargetRef"]["name"]]
@@ -259,7 +268,7 @@ class EachValueSet(unittest.TestCase):
         self.assertEqual(triggers.keys(), {"open-work", "busy-workers"})
         for trigger in triggers.values():
             self.assertEqual((trigger["type"], trigger["metricType"]), ("metrics-api", "AverageValue"))
-            self.assertEqual(trigger["metadata"]["url"], f"{host}/v1/pools/{pool}")
+            self.assertEqual(trigger["metadata"]["url"], f"{host}/workloads/{pool}")
             # KEDA reads these as text.
             self.assertEqual({type(value) for value in trigger["metadata"].values()}, {str})
         self.assertEqual(triggers["open-work"]["metadata"]["valueLocation"], "open_work_seconds")
@@ -396,7 +405,10 @@ class Changes(unittest.TestCase):
         def peers(changes):
             policies = of_kind(render(merged(self.defaults, changes)), "NetworkPolicy")
             (dispatcher,) = [policy for policy in policies if component(policy) == "dispatcher"]
-            return dispatcher["spec"]["ingress"][0]["from"]
+            (metrics,) = [rule for rule in dispatcher["spec"]["ingress"] if rule["ports"] == [{"port": "metrics"}]]
+            (api,) = [rule for rule in dispatcher["spec"]["ingress"] if rule["ports"] == [{"port": "http"}]]
+            self.assertNotIn(keda, api["from"])
+            return metrics["from"]
 
         keda = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "scaling"}}}
         self.assertIn(keda, peers({"keda": {"enabled": True, "namespace": "scaling"}}))

@@ -2,13 +2,14 @@
 
 mod bench;
 mod evaluate;
+mod limits;
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use clap::{Args, Parser, Subcommand};
 use ledger::Lease;
-use request::{MAX_OBJECTS, Object, Parameters, PointsError, Recipe, S3Uri, View, Window};
+use request::{MAX_OBJECTS, Object, Parameters, PointsError, Recipe, S3Folder, S3Uri, View, Window};
 use secrets::{Secret, names_user};
 use segmenter::{Activations, Compute, Device, Precision};
 use telemetry::LogFormat;
@@ -17,6 +18,7 @@ use tls::Authorities;
 pub use self::{
     bench::{BenchArgs, PictureSize, WeightsArgs},
     evaluate::EvaluateArgs,
+    limits::LimitArgs,
 };
 use crate::{
     checkpoint::{CachedObject, CheckpointPlace, CheckpointSource},
@@ -214,6 +216,9 @@ pub struct SegmentArgs {
     /// How to segment.
     #[command(flatten)]
     pub parameters: ParameterArgs,
+    /// What the image may cost.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// The folder for the mask, the initial mask, the overlay and the receipt; made if it is not there.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -298,7 +303,7 @@ pub struct RunArgs {
     /// The pool whose jobs to work on.
     #[arg(long, env = "DOTMASK_POOL")]
     pub pool: String,
-    /// Where results go: `s3://bucket/prefix`, under which BATCH/JOB/EPOCH/mask.png and the others are written.
+    /// Where results go and nothing else lies: `s3://bucket/prefix`, under which PROJECT/BATCH/JOB/EPOCH/mask.png and the others are written.
     #[arg(long, env = "DOTMASK_MASKS", value_name = "S3 FOLDER")]
     pub masks: MasksRoot,
     /// Which model.
@@ -310,6 +315,12 @@ pub struct RunArgs {
     /// What Kubernetes is told.
     #[command(flatten)]
     pub pod: PodArgs,
+    /// What an image and a truth may cost.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    /// How long a job may take, without its wait for the model; what takes longer has failed.
+    #[arg(long, env = "DOTMASK_MAX_JOB_SECONDS", default_value = "3600", value_parser = seconds)]
+    pub max_job_seconds: Duration,
     /// Where /metrics, /healthz and /readyz answer; port 0 takes a free one, which is logged.
     #[arg(long, env = "DOTMASK_LISTEN", default_value = "127.0.0.1:9464", value_name = "ADDRESS")]
     pub listen: SocketAddr,
@@ -368,25 +379,27 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The folder in the object store under which results are written.
+/// The folder in the object store under which results are written, each project's in a folder of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MasksRoot {
-    bucket: String,
-    /// Empty, or a key that ends with a slash.
-    prefix: String,
-}
+pub struct MasksRoot(S3Folder);
 
 impl MasksRoot {
     /// The bucket's name.
     pub fn bucket(&self) -> &str {
-        &self.bucket
+        self.0.bucket()
     }
 
-    /// Where a file of this claim of this job goes: another claim of the same job never writes to the same place.
-    pub fn place(&self, lease: &Lease, file: &str) -> S3Uri {
+    /// Where a file of this claim of this job of a project goes: another claim of the same job never writes to the same place.
+    pub fn place(&self, project: &str, lease: &Lease, file: &str) -> S3Uri {
         let Lease { job_id, batch_id, epoch, .. } = lease;
-        S3Uri::new(&self.bucket, &format!("{}{batch_id}/{job_id}/{epoch}/{file}", self.prefix))
-            .expect("the bucket and the prefix's length were checked, and ids and file names have no control characters")
+        S3Uri::new(self.0.bucket(), &format!("{}{project}/{batch_id}/{job_id}/{epoch}/{file}", self.0.prefix()))
+            .expect("the bucket and the prefix's length were checked, and names of projects, ids and files are plain")
+    }
+
+    /// Whether an object lies among the results, and not in the project's own folder.
+    pub fn is_of_others(&self, project: &str, uri: &S3Uri) -> bool {
+        let in_own = |within: &str| within.split_once('/').is_some_and(|(owner, _)| owner == project);
+        self.0.within(uri).is_some_and(|within| !in_own(within))
     }
 }
 
@@ -394,11 +407,10 @@ impl FromStr for MasksRoot {
     type Err = request::UriError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // Two ids, an epoch and a file's name need this much of a key's length.
-        let longest = format!("{}/{}", text.trim_end_matches('/'), "x".repeat(128));
-        let uri: S3Uri = longest.parse()?;
-        let prefix = uri.key().trim_end_matches('x');
-        Ok(Self { bucket: uri.bucket().into(), prefix: prefix.into() })
+        let folder: S3Folder = text.parse()?;
+        // A project's name, two ids, an epoch and a file's name need this much of a key's length.
+        S3Uri::new(folder.bucket(), &format!("{}{}", folder.prefix(), "x".repeat(192)))?;
+        Ok(Self(folder))
     }
 }
 
@@ -416,14 +428,31 @@ mod tests {
     #[test]
     fn puts_every_claim_of_a_job_into_a_folder_of_its_own() {
         let lease = Lease { job_id: uuid::Uuid::nil(), batch_id: uuid::Uuid::max(), epoch: 3, worker: "w".into() };
-        let tail = format!("{}/{}/3/mask.png", lease.batch_id, lease.job_id);
+        let tail = format!("lab/{}/{}/3/mask.png", lease.batch_id, lease.job_id);
         for (text, expected) in [
             ("s3://masks", format!("s3://masks/{tail}")),
             ("s3://masks/", format!("s3://masks/{tail}")),
             ("s3://masks/a/xx/", format!("s3://masks/a/xx/{tail}")),
         ] {
             let root: MasksRoot = text.parse().expect("valid");
-            assert_eq!(root.place(&lease, "mask.png").to_string(), expected);
+            assert_eq!(root.place("lab", &lease, "mask.png").to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn knows_the_results_of_other_projects_from_a_projects_own_and_from_images() {
+        let root: MasksRoot = "s3://scans/masks".parse().expect("valid");
+        for (key, is_of_others) in [
+            ("masks/lab/b/j/1/mask.png", false),
+            ("masks/lab-2/b/j/1/mask.png", true),
+            ("masks/LAB/b/j/1/mask.png", true),
+            ("masks/lab", true),
+            ("masks/b/j/1/mask.png", true),
+            ("masks2/lab-2/b/j/1/mask.png", false),
+            ("a.png", false),
+        ] {
+            assert_eq!(root.is_of_others("lab", &S3Uri::new("scans", key).expect(key)), is_of_others, "{key}");
+            assert!(!root.is_of_others("lab", &S3Uri::new("elsewhere", key).expect(key)), "{key}");
         }
     }
 

@@ -1,12 +1,12 @@
 //! How a job fails, and how the whole process does.
 
-use std::{any::Any, fmt};
+use std::{any::Any, fmt, time::Duration};
 
 use evaluation::datasets::DatasetError;
 use images::ImageError;
 use ledger::{ErrorClass, LedgerError};
 use objects::ObjectsError;
-use request::PointsError;
+use request::{ContentSha256, PointsError};
 use segmenter::SegmentError;
 use telemetry::Printable;
 
@@ -16,9 +16,55 @@ pub enum JobError {
     /// The image could not be had from the object store.
     #[error("cannot fetch the image: {0}")]
     Fetch(#[source] ObjectsError),
+    /// Outside what the project's requests may read.
+    #[error(
+        "the {what} {uri} is not among what the project {project} may read; put it where that is, or have its folder allowed"
+    )]
+    NotAllowed {
+        /// `image` or `truth`.
+        what: &'static str,
+        /// Its place.
+        uri: String,
+        /// Whose job it is.
+        project: String,
+    },
+    /// Among the results, but not those of the job's project.
+    #[error(
+        "the {what} {uri} lies among the results of all projects, and not in the folder of the project {project}; name another"
+    )]
+    OthersResult {
+        /// `image` or `truth`.
+        what: &'static str,
+        /// Its place.
+        uri: String,
+        /// Whose job it is.
+        project: String,
+    },
     /// The store gave an object whose bytes were others a moment later.
-    #[error("the store gave other bytes when it was asked again for what could not be decoded: {0}")]
-    Unsteady(#[source] Box<JobError>),
+    #[error(
+        "the object changed while it was read: the store gave other bytes (ETag {}, then {}) when it was asked again because of this: {source}",
+        etags[0].as_deref().unwrap_or("none"),
+        etags[1].as_deref().unwrap_or("none")
+    )]
+    Unsteady {
+        /// What the store called the first content, and the second.
+        etags: [Option<String>; 2],
+        /// What was wrong with the first.
+        source: Box<JobError>,
+    },
+    /// Not what the request says it is.
+    #[error(
+        "the {what} has the SHA-256 {found}, expected {expected}: it is another than its line says; put that one back, or submit a line that says \
+         what is there now"
+    )]
+    OtherContent {
+        /// `image` or `truth`.
+        what: &'static str,
+        /// What is there.
+        found: String,
+        /// What the line says.
+        expected: ContentSha256,
+    },
     /// The object is not an image we take.
     #[error("cannot decode the image: {0}")]
     Decode(#[from] ImageError),
@@ -62,6 +108,16 @@ pub enum JobError {
     /// The ledger refused the result for good.
     #[error("cannot record the result: {0}")]
     Record(#[source] LedgerError),
+    /// Longer than a job may take.
+    #[error(
+        "the job took more than {} s, the most that one may take beside its wait for others; ask for less (steps, objects, repeats), crop the \
+         image, or have DOTMASK_MAX_JOB_SECONDS raised",
+        limit.as_secs_f64()
+    )]
+    TooLong {
+        /// The limit.
+        limit: Duration,
+    },
     /// The worker has to go, and this job was not done in the time left.
     #[error("the worker is shutting down")]
     Shutdown,
@@ -74,9 +130,17 @@ impl JobError {
             Self::Shutdown => return ErrorClass::Shutdown,
             Self::Fetch(error) | Self::FetchTruth(error) => error.is_transient(),
             Self::Segment(error) => error.is_transient(),
-            Self::Decode(_) | Self::Points { .. } | Self::Truth(_) | Self::Encode { .. } | Self::Record(_) => false,
+            Self::Decode(_)
+            | Self::Points { .. }
+            | Self::Truth(_)
+            | Self::Encode { .. }
+            | Self::Record(_)
+            | Self::NotAllowed { .. }
+            | Self::OthersResult { .. }
+            | Self::OtherContent { .. }
+            | Self::TooLong { .. } => false,
             // Where masks go is the worker's setting and nothing that the job could have wrong.
-            Self::Store(_) | Self::Unsteady(_) | Self::Crashed { .. } | Self::ModelGone => true,
+            Self::Store(_) | Self::Unsteady { .. } | Self::Crashed { .. } | Self::ModelGone => true,
         };
         if is_transient { ErrorClass::Transient } else { ErrorClass::Permanent }
     }
@@ -85,16 +149,18 @@ impl JobError {
     pub fn is_of_the_store(&self) -> bool {
         match self {
             Self::Fetch(error) | Self::FetchTruth(error) => error.is_transient(),
-            Self::Store(_) | Self::Unsteady(_) => true,
+            Self::Store(_) | Self::Unsteady { .. } => true,
             _ => false,
         }
     }
 
     /// Every cause with every class it may come in.
-    pub const CAUSES: [(&'static str, ErrorClass); 17] = [
+    pub const CAUSES: [(&'static str, ErrorClass); 20] = [
         ("fetch", ErrorClass::Transient),
         ("fetch", ErrorClass::Permanent),
+        ("not_allowed", ErrorClass::Permanent),
         ("unsteady", ErrorClass::Transient),
+        ("content", ErrorClass::Permanent),
         ("decode", ErrorClass::Permanent),
         ("points", ErrorClass::Permanent),
         ("out_of_memory", ErrorClass::Transient),
@@ -108,6 +174,7 @@ impl JobError {
         ("encode", ErrorClass::Permanent),
         ("upload", ErrorClass::Transient),
         ("finalise", ErrorClass::Permanent),
+        ("too_long", ErrorClass::Permanent),
         ("shutdown", ErrorClass::Shutdown),
     ];
 
@@ -115,7 +182,9 @@ impl JobError {
     pub fn cause(&self) -> &'static str {
         match self {
             Self::Fetch(_) => "fetch",
-            Self::Unsteady(_) => "unsteady",
+            Self::NotAllowed { .. } | Self::OthersResult { .. } => "not_allowed",
+            Self::Unsteady { .. } => "unsteady",
+            Self::OtherContent { .. } => "content",
             Self::Decode(_) => "decode",
             Self::Points { .. } => "points",
             Self::Segment(SegmentError::OutOfMemory { .. }) => "out_of_memory",
@@ -127,6 +196,7 @@ impl JobError {
             Self::Encode { .. } => "encode",
             Self::Store(_) => "upload",
             Self::Record(_) => "finalise",
+            Self::TooLong { .. } => "too_long",
             Self::Shutdown => "shutdown",
         }
     }
@@ -189,7 +259,10 @@ mod tests {
         let errors = [
             JobError::Fetch(away()),
             JobError::Fetch(missing()),
-            JobError::Unsteady(Box::new(gone())),
+            JobError::NotAllowed { what: "image", uri: String::new(), project: String::new() },
+            JobError::OthersResult { what: "image", uri: String::new(), project: String::new() },
+            JobError::Unsteady { etags: [None, None], source: Box::new(gone()) },
+            JobError::OtherContent { what: "image", found: String::new(), expected: "0".repeat(64).parse().expect("64 digits") },
             JobError::Decode(ImageError::Empty),
             JobError::Segment(SegmentError::ConstantSimilarity),
             JobError::Segment(SegmentError::Torch { reason: String::new() }),
@@ -204,6 +277,7 @@ mod tests {
             JobError::Store(away()),
             JobError::Store(missing()),
             JobError::Record(LedgerError::UnknownPool { pool: String::new() }),
+            JobError::TooLong { limit: Duration::from_hours(1) },
             JobError::Shutdown,
         ];
         for error in &errors {

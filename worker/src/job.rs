@@ -2,9 +2,10 @@
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
+use images::ImageLimits;
 use ledger::{ClaimedJob, ErrorClass, Finalised, JobFailure, JobState, Lease, Ledger, LedgerError};
 use objects::Objects;
 use segmenter::Compute;
@@ -38,7 +39,7 @@ pub struct Worker {
     /// Leave to decode: one image of the largest size at a time takes memory enough.
     pub decoding: Arc<Semaphore>,
     /// The model's turn.
-    pub computing: Semaphore,
+    pub computing: Arc<Semaphore>,
     /// Whether results can be stored.
     pub store: StoreState,
     /// Ids of jobs and batches that were cancelled.
@@ -47,12 +48,18 @@ pub struct Worker {
     pub held_jobs: HeldJobs,
     /// Cancelled when jobs that still run must be given back.
     pub stop_jobs: CancellationToken,
+    /// Cancelled when a thread does not come back from a job.
+    pub stuck: CancellationToken,
     /// This worker's name in the ledger, the logs and the receipts.
     pub name: String,
     /// Whose jobs it does.
     pub pool: String,
     /// Where results go.
     pub masks: MasksRoot,
+    /// What an image and a truth may cost.
+    pub limits: ImageLimits,
+    /// How long a job may take, without its wait for the model.
+    pub max_job: Duration,
     /// SHA-256 of the checkpoint's file.
     pub checkpoint_sha256: String,
     /// Where and how the model runs.

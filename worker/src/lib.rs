@@ -5,6 +5,7 @@
 //! job's; the binary is `main.rs`.
 
 mod artifacts;
+mod attempt;
 mod bench;
 pub mod cancellations;
 mod checkpoint;

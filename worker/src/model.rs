@@ -15,8 +15,8 @@ use evaluation::Row;
 use image::{GrayImage, RgbImage};
 use request::{Evaluation, EvaluationDots, Parameters, Points};
 use segmenter::{Checkpoint, Compute, Device, SegmentError, Segmentation};
-use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 
 use crate::{
     engine::{Engine, Plan},
@@ -52,12 +52,25 @@ pub struct EvaluateWork {
     pub parameters: Parameters,
 }
 
+/// The right to the model for one image. It goes with the work, and comes back with the answer, or ends when the model is done with what nobody
+/// waits for any more.
+pub struct Turn {
+    /// Of those that the model has for images, the one.
+    pub permit: OwnedSemaphorePermit,
+    /// Ends the work at its next step.
+    pub stop: CancellationToken,
+    /// Of the attempt, which has an eye on what it began.
+    pub working: TaskTrackerToken,
+}
+
 /// What came of it.
 pub struct Answer<T> {
     /// The masks, or an evaluation's rows.
     pub made: T,
     /// How long the image waited for the model, in seconds.
     pub queue_seconds: f64,
+    /// Until it is dropped the model is idle.
+    pub turn: Turn,
 }
 
 enum Command {
@@ -67,8 +80,7 @@ enum Command {
 
 /// Who asked, and since when.
 struct Asked<T> {
-    /// Ends the work at its next step.
-    stop: CancellationToken,
+    turn: Turn,
     sent_at: Instant,
     reply: oneshot::Sender<Result<Answer<T>, JobError>>,
 }
@@ -128,19 +140,19 @@ impl Model {
         }
     }
 
-    /// Segments an image, after what was sent before it. Dropping the future does not stop the model: `stop` does.
-    pub async fn segment(&self, work: SegmentWork, stop: CancellationToken) -> Result<Answer<Vec<Segmentation>>, JobError> {
-        self.ask(stop, |asked| Command::Segment(work, asked)).await
+    /// Segments an image, after what was sent before it. Dropping the future does not stop the model: the turn's `stop` does.
+    pub async fn segment(&self, work: SegmentWork, turn: Turn) -> Result<Answer<Vec<Segmentation>>, JobError> {
+        self.ask(turn, |asked| Command::Segment(work, asked)).await
     }
 
     /// Compares methods on an image, in the same way.
-    pub async fn evaluate(&self, work: EvaluateWork, stop: CancellationToken) -> Result<Answer<Vec<Row>>, JobError> {
-        self.ask(stop, |asked| Command::Evaluate(work, asked)).await
+    pub async fn evaluate(&self, work: EvaluateWork, turn: Turn) -> Result<Answer<Vec<Row>>, JobError> {
+        self.ask(turn, |asked| Command::Evaluate(work, asked)).await
     }
 
-    async fn ask<T>(&self, stop: CancellationToken, command: impl FnOnce(Asked<T>) -> Command) -> Result<Answer<T>, JobError> {
+    async fn ask<T>(&self, turn: Turn, command: impl FnOnce(Asked<T>) -> Command) -> Result<Answer<T>, JobError> {
         let (reply, answer) = oneshot::channel();
-        let command = command(Asked { stop, sent_at: Instant::now(), reply });
+        let command = command(Asked { turn, sent_at: Instant::now(), reply });
         self.commands.send(command).await.map_err(|_| JobError::ModelGone)?;
         answer.await.map_err(|_| JobError::ModelGone)?
     }
@@ -195,13 +207,13 @@ fn measure_memory(device: Device, metrics: &Metrics) {
 impl<T> Asked<T> {
     /// Computes and replies. `compute` asks its argument now and then whether to go on.
     fn answer(self, metrics: &Metrics, compute: impl FnOnce(&dyn Fn() -> ControlFlow<()>) -> Result<T, SegmentError>) -> Served {
-        let Self { stop, sent_at, reply } = self;
-        if stop.is_cancelled() {
+        let Self { turn, sent_at, reply } = self;
+        if turn.stop.is_cancelled() {
             return Served::All;
         }
         let queue_seconds = sent_at.elapsed().as_secs_f64();
         let computes = metrics.model_time.computes();
-        let go_on = || if stop.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let go_on = || if turn.stop.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         // A panic leaves half changed what the caller then throws away: the engine.
         let outcome = match catch_unwind(AssertUnwindSafe(|| compute(&go_on))) {
             Ok(outcome) => outcome.map_err(JobError::from),
@@ -210,7 +222,7 @@ impl<T> Asked<T> {
         drop(computes);
         let is_broken = outcome.as_ref().is_err_and(is_the_models_fault);
         // Who asked may have gone: its lease was lost or the worker is stopping.
-        drop(reply.send(outcome.map(|made| Answer { made, queue_seconds })));
+        drop(reply.send(outcome.map(|made| Answer { made, queue_seconds, turn })));
         if is_broken { Served::Broken } else { Served::All }
     }
 }

@@ -46,11 +46,12 @@ pub async fn pull<W: Work>(
     let mut next_poll = Instant::now() + jitter(IDLE_POLL);
     let mut check = tokio::time::interval(CHECK);
     let mut is_connected = true;
-    let model_is_gone = loop {
+    let broken = loop {
         let has_room = tasks.len() < prefetch;
         tokio::select! {
-            () = shutdown.cancelled() => break false,
-            () = worker.model.gone() => break true,
+            () = shutdown.cancelled() => break None,
+            () = worker.model.gone() => break Some("the model cannot be built anew after a failure"),
+            () = worker.stuck.cancelled() => break Some("a decoder or the model does not come back from a job that is over"),
             Some(ended) = tasks.join_next() => match ended {
                 Ok(Ended { found_unannounced_work: true }) => next_poll = Instant::now(),
                 Ok(_) => {}
@@ -61,7 +62,7 @@ pub async fn pull<W: Work>(
                     next_poll = Instant::now() + jitter(IDLE_POLL);
                     tasks.spawn(serve_token(Arc::clone(worker), Arc::clone(work), token, shutdown.clone()));
                 }
-                None => break false,
+                None => break None,
             },
             () = sleep_until(next_poll), if has_room => {
                 next_poll = Instant::now() + jitter(if is_connected { IDLE_POLL } else { BROKER_AWAY_POLL });
@@ -78,7 +79,7 @@ pub async fn pull<W: Work>(
     };
 
     let wait_for_all = async |tasks: &mut JoinSet<Ended>| while tasks.join_next().await.is_some() {};
-    let drain = if model_is_gone { Duration::ZERO } else { drain };
+    let drain = if broken.is_some() { Duration::ZERO } else { drain };
     let end_jobs = async {
         if timeout(drain, wait_for_all(&mut tasks)).await.is_err() {
             tracing::info!(jobs = tasks.len(), "giving back the jobs that are not done");
@@ -90,10 +91,10 @@ pub async fn pull<W: Work>(
     };
     // Tokens that wait go back at once: other workers can use them while the jobs here end.
     let (_, ()) = tokio::join!(timeout(GIVE_BACK, tokens.stop()), end_jobs);
-    if model_is_gone {
-        bail!("the model cannot be built anew after a failure; start the worker again");
+    match broken {
+        Some(what) => bail!("{what}; start the worker again"),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Job after job while the token is young. An image takes seconds, so that its token is used up by it; where jobs take milliseconds, a token a job

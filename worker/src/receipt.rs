@@ -70,6 +70,9 @@ impl SegmentedObject {
 pub struct Evaluated {
     /// SHA-256 of the truth's file.
     pub truth_sha256: String,
+    /// What the object store called this content of the truth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub truth_etag: Option<String>,
     /// Which of its labels; absent for all but 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<u32>,
@@ -121,11 +124,14 @@ pub struct ImageFacts {
     pub height: u32,
     /// `png`, `jpeg`, `tiff`, `bmp`, `nifti` or `dicom`.
     pub format: &'static str,
+    /// What the object store called this content of the object; absent where it came from elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
 }
 
 impl From<&DecodedImage> for ImageFacts {
     fn from(DecodedImage { rgb, sha256, format }: &DecodedImage) -> Self {
-        Self { sha256: sha256.clone(), width: rgb.width(), height: rgb.height(), format }
+        Self { sha256: sha256.clone(), width: rgb.width(), height: rgb.height(), format, etag: None }
     }
 }
 

@@ -9,28 +9,29 @@ use std::{
 use bytes::Bytes;
 use evaluation::{
     Outcome, Row,
-    datasets::{Case, DatasetError, truth},
+    datasets::{Case, truth},
 };
 use futures_util::future::try_join_all;
 use image::{GrayImage, RgbImage};
-use images::{DecodedImage, ImageLimits};
+use images::DecodedImage;
 use ledger::{Artifact, ClaimedJob, JobResult, Lease, Mask, ReuseKey, Score};
-use request::{Evaluation, EvaluationDots, Object, S3Uri, Task};
+use request::{ContentSha256, Evaluation, EvaluationDots, Object, S3Uri, Task};
 use segmenter::{Segmentation, sha256};
-use tokio::{sync::SemaphorePermit, time::timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use crate::{
     artifacts::{self, ArtifactFile},
+    attempt::Attempt,
     errors::{JobError, panic_message},
     job::Worker,
     metrics::Stage,
-    model::{Answer, EvaluateWork, SegmentWork},
+    model::{Answer, EvaluateWork, SegmentWork, Turn},
     model_time::GoesOn,
     receipt::{Evaluated, ImageFacts, JobIdentity, Receipt, SegmentedObject, StageSeconds, VERSION},
 };
-use objects::ObjectsError;
+use objects::{Fetched, ObjectsError};
 
 /// How long the model waits for the note that it begins with a job.
 const NOTE_LIMIT: Duration = Duration::from_secs(1);
@@ -58,6 +59,7 @@ struct Ready {
 /// An object out of the store, and what it took to fetch and to decode it.
 struct Decoded<T> {
     value: T,
+    etag: Option<String>,
     fetch: f64,
     decode: f64,
 }
@@ -65,22 +67,51 @@ struct Decoded<T> {
 impl Worker {
     /// Does what the job asks for. Cancelling `stop` ends it at the model's next step.
     pub async fn work(&self, job: &ClaimedJob, stop: &CancellationToken) -> Result<Worked, JobError> {
-        let ready = self.fetch_image(job).await?;
+        let attempt = Attempt::new(self.max_job, stop, self.stuck.clone());
+        tokio::select! {
+            biased;
+            worked = self.work_for(job, &attempt) => worked,
+            () = attempt.overdue() => Err(JobError::TooLong { limit: self.max_job }),
+        }
+    }
+
+    async fn work_for(&self, job: &ClaimedJob, attempt: &Attempt) -> Result<Worked, JobError> {
+        self.check_reads(job)?;
+        let ready = self.fetch_image(job, attempt).await?;
         let (result, lend) = match &job.request.task {
-            Task::Segment(objects) => self.segment_or_take_over(job, objects, ready, stop).await?,
-            Task::Evaluate(evaluation) => (self.evaluate(job, evaluation, ready, stop).await?, None),
+            Task::Segment(objects) => self.segment_or_take_over(job, objects, ready, attempt).await?,
+            Task::Evaluate(evaluation) => (self.evaluate(job, evaluation, ready, attempt).await?, None),
         };
         Ok(Worked { result, lend })
     }
 
-    async fn fetch_image(&self, job: &ClaimedJob) -> Result<Ready, JobError> {
+    /// Before anything is asked of the store. What a project may read may have changed since the job was submitted.
+    fn check_reads(&self, job: &ClaimedJob) -> Result<(), JobError> {
+        for (what, uri) in ["image", "truth"].into_iter().zip(job.request.reads()) {
+            let project = || job.project.clone();
+            if self.masks.is_of_others(&job.project, uri) {
+                return Err(JobError::OthersResult { what, uri: uri.to_string(), project: project() });
+            }
+            if !job.reads.allows(uri) {
+                return Err(JobError::NotAllowed { what, uri: uri.to_string(), project: project() });
+            }
+        }
+        Ok(())
+    }
+
+    async fn fetch_image(&self, job: &ClaimedJob, attempt: &Attempt) -> Result<Ready, JobError> {
         let (since, coming) = (Instant::now(), self.metrics.model_time.coming());
         let view = job.request.view;
-        let decoding = move |bytes: &Bytes| images::decode(bytes, &view, &ImageLimits::default());
-        let Decoded { value, fetch, decode } = self.fetch_decoded(&job.request.image, JobError::Fetch, decoding).await?;
+        let (limits, expected) = (self.limits, job.request.image_sha256.clone());
+        let decoding = move |bytes: &Bytes| -> Result<DecodedImage, JobError> {
+            check_content("image", expected, bytes)?;
+            Ok(images::decode(bytes, &view, &limits)?)
+        };
+        let Decoded { value, etag, fetch, decode } =
+            self.fetch_decoded(attempt, &job.request.image, JobError::Fetch, decoding).await?;
         let DecodedImage { rgb, sha256, format } = value;
         self.record_stages(&[(Stage::Decode, decode)]);
-        let facts = ImageFacts { sha256, width: rgb.width(), height: rgb.height(), format };
+        let facts = ImageFacts { sha256, width: rgb.width(), height: rgb.height(), format, etag };
         let seconds = StageSeconds { fetch: Some(fetch), decode, ..StageSeconds::default() };
         Ok(Ready { image: Arc::new(rgb), facts, seconds, since, coming })
     }
@@ -91,7 +122,7 @@ impl Worker {
         job: &ClaimedJob,
         objects: &[Object],
         ready: Ready,
-        stop: &CancellationToken,
+        attempt: &Attempt,
     ) -> Result<(JobResult, Option<ReuseKey>), JobError> {
         // Points outside the image are found here, before the job waits for the model.
         check_inside(objects, &ready.facts)?;
@@ -102,7 +133,7 @@ impl Worker {
                 return Ok((JobResult { seconds: ready.since.elapsed().as_secs_f64(), ..result }, None));
             }
         }
-        Ok((self.segment(job, objects, ready, stop).await?, key))
+        Ok((self.segment(job, objects, ready, attempt).await?, key))
     }
 
     async fn segment(
@@ -110,7 +141,7 @@ impl Worker {
         job: &ClaimedJob,
         objects: &[Object],
         ready: Ready,
-        stop: &CancellationToken,
+        attempt: &Attempt,
     ) -> Result<JobResult, JobError> {
         let Ready { image, facts, seconds: StageSeconds { fetch, decode, .. }, since, coming } = ready;
         let work = SegmentWork {
@@ -118,8 +149,8 @@ impl Worker {
             objects: objects.iter().map(|object| object.points.clone()).collect(),
             parameters: job.request.parameters.clone(),
         };
-        let (turn, waited) = timed(self.turn(&job.lease)).await;
-        let Answer { made: segmentations, queue_seconds } = self.model.segment(work, stop.clone()).await?;
+        let (turn, waited) = timed(self.turn(&job.lease, attempt)).await;
+        let Answer { made: segmentations, queue_seconds, turn } = self.model.segment(work, turn).await?;
         drop((coming, turn));
         let queue_seconds = waited + queue_seconds;
         self.metrics.record_stage(Stage::Queue, queue_seconds);
@@ -140,7 +171,11 @@ impl Worker {
         let mut receipt = self.receipt(job, facts, seconds);
         receipt.activations = segmentations.first().map(|made| made.kept.label());
         receipt.objects = objects.iter().zip(&segmentations).map(|(object, made)| SegmentedObject::new(object, made)).collect();
-        let encoding = off_runtime("encode", move || artifacts::encode(&image, &segmentations, &mut receipt));
+        let working = attempt.working();
+        let encoding = off_runtime("encode", move || {
+            let _working = working;
+            artifacts::encode(&image, &segmentations, &mut receipt)
+        });
         let (files, encode) = timed(encoding).await;
         let files = files?.map_err(|error| JobError::Encode { reason: format!("{error:#}") })?;
         self.record_stages(&[(Stage::Encode, encode)]);
@@ -153,20 +188,22 @@ impl Worker {
         job: &ClaimedJob,
         evaluation: &Evaluation,
         ready: Ready,
-        stop: &CancellationToken,
+        attempt: &Attempt,
     ) -> Result<JobResult, JobError> {
         let Ready { image, facts, seconds, since, coming } = ready;
         if let EvaluationDots::Given(points) = &evaluation.dots {
             check_inside(&[Object { id: None, points: points.clone() }], &facts)?;
         }
         let case = case(job, evaluation);
-        let (of_case, size) = (case.clone(), image.dimensions());
-        let decoding = move |bytes: &Bytes| -> Result<(GrayImage, String), DatasetError> {
-            let mask = truth(bytes, &of_case.truth, &of_case, size, &ImageLimits::default())?;
+        let (of_case, size, limits) = (case.clone(), image.dimensions(), self.limits);
+        let expected = evaluation.truth_sha256.clone();
+        let decoding = move |bytes: &Bytes| -> Result<(GrayImage, String), JobError> {
+            check_content("truth", expected, bytes)?;
+            let mask = truth(bytes, &of_case.truth, &of_case, size, &limits)?;
             Ok((mask, sha256(bytes)))
         };
-        let decoded = self.fetch_decoded(&evaluation.truth, JobError::FetchTruth, decoding).await?;
-        let (truth, truth_sha256) = decoded.value;
+        let decoded = self.fetch_decoded(attempt, &evaluation.truth, JobError::FetchTruth, decoding).await?;
+        let ((truth, truth_sha256), truth_etag) = (decoded.value, decoded.etag);
 
         let work = EvaluateWork {
             image,
@@ -175,9 +212,9 @@ impl Worker {
             evaluation: evaluation.clone(),
             parameters: job.request.parameters.clone(),
         };
-        let (turn, waited) = timed(self.turn(&job.lease)).await;
-        let (answer, asked) = timed(self.model.evaluate(work, stop.clone())).await;
-        let Answer { made: rows, queue_seconds } = answer?;
+        let (turn, waited) = timed(self.turn(&job.lease, attempt)).await;
+        let (answer, asked) = timed(self.model.evaluate(work, turn)).await;
+        let Answer { made: rows, queue_seconds, turn } = answer?;
         drop((coming, turn));
         let (queue_seconds, evaluate) = (waited + queue_seconds, asked - queue_seconds);
         self.record_stages(&[(Stage::Queue, queue_seconds), (Stage::Evaluate, evaluate)]);
@@ -189,7 +226,8 @@ impl Worker {
             EvaluationDots::Drawn { seed, .. } => (Some(*seed), None),
         };
         let mut receipt = self.receipt(job, facts, seconds);
-        receipt.evaluation = Some(Evaluated { truth_sha256, label: evaluation.label, seed, points, rows: scores.clone() });
+        let (label, rows) = (evaluation.label, scores.clone());
+        receipt.evaluation = Some(Evaluated { truth_sha256, truth_etag, label, seed, points, rows });
         let file = artifacts::encode_receipt(&receipt).map_err(|error| JobError::Encode { reason: format!("{error:#}") })?;
         let artifacts = self.upload(job, vec![file]).await?;
         Ok(JobResult { artifacts, masks: Vec::new(), scores, seconds: since.elapsed().as_secs_f64() - queue_seconds })
@@ -204,55 +242,62 @@ impl Worker {
     }
 
     /// Waits until the model is free, and notes that it begins with this job: if that takes the worker down, it is not held against the
-    /// jobs beside it. The turn is over when what is returned is dropped.
-    async fn turn(&self, lease: &Lease) -> SemaphorePermit<'_> {
-        let turn = self.computing.acquire().await.expect("nobody closes it");
+    /// jobs beside it.
+    async fn turn(&self, lease: &Lease, attempt: &Attempt) -> Turn {
+        let permit = attempt.waits(Arc::clone(&self.computing).acquire_owned()).await.expect("nobody closes it");
         // A Postgres that is away does not keep the model from working.
         if !matches!(timeout(NOTE_LIMIT, self.ledger.begin(lease)).await, Ok(Ok(()))) {
             tracing::debug!("it was not noted that the model begins with the job");
         }
-        turn
+        Turn { permit, stop: attempt.stop(), working: attempt.working() }
     }
 
     /// An object of the store, decoded. One that cannot be decoded is fetched once more: only if it is the same again is it the one that
-    /// is wrong, and not the store.
-    async fn fetch_decoded<T, E>(
+    /// is wrong, and not the store. Where it has changed, the next attempt is of the new one as a whole.
+    async fn fetch_decoded<T>(
         &self,
+        attempt: &Attempt,
         uri: &S3Uri,
         not_fetched: fn(ObjectsError) -> JobError,
-        decode: impl FnOnce(&Bytes) -> Result<T, E> + Send + 'static,
+        decode: impl FnOnce(&Bytes) -> Result<T, JobError> + Send + 'static,
     ) -> Result<Decoded<T>, JobError>
     where
         T: Send + 'static,
-        E: Into<JobError> + Send + 'static,
     {
-        let (bytes, fetch) = self.fetch(uri).await.map_err(not_fetched)?;
+        let (Fetched { bytes, etag }, fetch) = self.fetch(uri).await.map_err(not_fetched)?;
         let fetched = bytes.clone();
-        let (decoded, seconds) = timed(self.decode(move || decode(&bytes))).await;
+        let (decoded, seconds) = timed(self.decode(attempt, move || decode(&bytes))).await;
         match decoded? {
-            Ok(value) => Ok(Decoded { value, fetch, decode: seconds }),
+            Ok(value) => Ok(Decoded { value, etag, fetch, decode: seconds }),
             Err(error) => {
                 let (again, _) = self.fetch(uri).await.map_err(not_fetched)?;
-                let error = error.into();
-                Err(if again == fetched { error } else { JobError::Unsteady(Box::new(error)) })
+                if again.bytes == fetched {
+                    return Err(error);
+                }
+                Err(JobError::Unsteady { etags: [etag, again.etag], source: Box::new(error) })
             }
         }
     }
 
     /// An object of the store, of the size an image may have, and how long that took.
-    async fn fetch(&self, uri: &S3Uri) -> Result<(Bytes, f64), ObjectsError> {
-        let (bytes, seconds) = timed(self.objects.get(uri, ImageLimits::default().bytes as u64)).await;
-        let bytes = bytes?;
+    async fn fetch(&self, uri: &S3Uri) -> Result<(Fetched, f64), ObjectsError> {
+        let (object, seconds) = timed(self.objects.fetch(uri, self.limits.bytes)).await;
+        let object = object?;
         self.record_stages(&[(Stage::Fetch, seconds)]);
-        Ok((bytes, seconds))
+        Ok((object, seconds))
     }
 
     /// One image of the largest size at a time takes memory enough.
-    async fn decode<T: Send + 'static>(&self, decode: impl FnOnce() -> T + Send + 'static) -> Result<T, JobError> {
-        let turn = Arc::clone(&self.decoding).acquire_owned().await.expect("nobody closes it");
+    async fn decode<T: Send + 'static>(
+        &self,
+        attempt: &Attempt,
+        decode: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JobError> {
+        let turn = attempt.waits(Arc::clone(&self.decoding).acquire_owned()).await.expect("nobody closes it");
+        let working = attempt.working();
         off_runtime("decode", move || {
-            // Goes with the work, which nothing stops where the job is given up meanwhile.
-            let _turn = turn;
+            // They go with the work, which nothing stops where the job is given up meanwhile.
+            let _held = (turn, working);
             decode()
         })
         .await
@@ -286,7 +331,7 @@ impl Worker {
     }
 
     async fn upload_file(&self, job: &ClaimedJob, file: ArtifactFile) -> Result<Artifact, JobError> {
-        let uri = self.masks.place(&job.lease, &file.name);
+        let uri = self.masks.place(&job.project, &job.lease, &file.name);
         let content_type = file.content_type();
         let ArtifactFile { kind, object, bytes, .. } = file;
         let bytes = Bytes::from(bytes);
@@ -303,6 +348,13 @@ fn trace_model(queue_seconds: f64, segmentations: &[Segmentation]) {
     });
     let stages = iter::once((Stage::Queue, queue_seconds)).chain(stages);
     telemetry::children_ended(&stages.map(|(stage, seconds)| (stage.label(), seconds)).collect::<Vec<_>>());
+}
+
+/// Refuses another content than the request speaks of, if it does.
+fn check_content(what: &'static str, expected: Option<ContentSha256>, bytes: &[u8]) -> Result<(), JobError> {
+    let Some(expected) = expected else { return Ok(()) };
+    let found = sha256(bytes);
+    if found == expected.as_str() { Ok(()) } else { Err(JobError::OtherContent { what, found, expected }) }
 }
 
 fn check_inside(objects: &[Object], image: &ImageFacts) -> Result<(), JobError> {

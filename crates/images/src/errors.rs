@@ -8,9 +8,9 @@ pub enum ImageError {
     #[error("the image has {bytes} bytes, expected at most {limit}; crop it or compress it")]
     TooManyBytes {
         /// Its size.
-        bytes: usize,
+        bytes: u64,
         /// The limit.
-        limit: usize,
+        limit: u64,
     },
     /// Above [`ImageLimits::pixels`](crate::ImageLimits::pixels).
     #[error("the image is {width} x {height} pixels, expected at most {limit} in all; crop it or scale it down")]
@@ -22,11 +22,24 @@ pub enum ImageError {
         /// The limit.
         limit: u64,
     },
-    /// Above [`ImageLimits::voxels`](crate::ImageLimits::voxels).
-    #[error("the volume has {voxels} voxels, expected at most {limit}; crop it")]
-    TooManyVoxels {
+    /// Above [`ImageLimits::decoded_bytes`](crate::ImageLimits::decoded_bytes).
+    #[error("the image takes {decoded} bytes decoded, expected at most {limit}; crop it or scale it down")]
+    TooManyDecodedBytes {
         /// From the header.
-        voxels: u64,
+        decoded: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// Above [`ImageLimits::decompression_ratio`](crate::ImageLimits::decompression_ratio).
+    #[error(
+        "the image would take {decoded} bytes decoded out of {bytes}, expected at most {limit} for each; if it is one, crop it or store it \
+         uncompressed"
+    )]
+    TooCompressed {
+        /// The file's size.
+        bytes: u64,
+        /// From the header.
+        decoded: u64,
         /// The limit.
         limit: u64,
     },

@@ -5,7 +5,7 @@ use std::io::Cursor;
 use image::{DynamicImage, ImageBuffer, ImageDecoder, ImageFormat, ImageReader, Limits, Rgb, RgbImage};
 use request::Window;
 
-use crate::{Format, ImageError, ImageLimits, check_size, shades::Range};
+use crate::{Format, ImageError, ImageLimits, shades::Range};
 
 /// To 8-bit RGB.
 pub fn decode(bytes: &[u8], format: Format, window: Option<Window>, limits: &ImageLimits) -> Result<RgbImage, ImageError> {
@@ -43,13 +43,19 @@ pub fn read(bytes: &[u8], format: Format, limits: &ImageLimits) -> Result<Dynami
     // Eight bytes a pixel are RGBA in 16 bits, and decoders keep about as much again beside it.
     memory.max_alloc = Some(limits.pixels.saturating_mul(16).saturating_add(64 << 20));
     reader.limits(memory);
-    from_decoder(reader.into_decoder().map_err(|error| refusal(format, error))?, format, limits)
+    from_decoder(reader.into_decoder().map_err(|error| refusal(format, error))?, format, bytes, limits)
 }
 
-/// Decodes after a look at the size.
-pub fn from_decoder(decoder: impl ImageDecoder, format: Format, limits: &ImageLimits) -> Result<DynamicImage, ImageError> {
+/// Decodes after a look at the size. `file` is what the decoder reads.
+pub fn from_decoder(
+    decoder: impl ImageDecoder,
+    format: Format,
+    file: &[u8],
+    limits: &ImageLimits,
+) -> Result<DynamicImage, ImageError> {
     let (width, height) = decoder.dimensions();
-    check_size(format, width, height, limits)?;
+    limits.check_size(format, width, height)?;
+    limits.check_decoded(decoder.total_bytes(), file)?;
     DynamicImage::from_decoder(decoder).map_err(|error| refusal(format, error))
 }
 

@@ -9,6 +9,9 @@ use image::{
 
 use crate::{Format, ImageError, ImageLimits, caught, flat, nifti, shades::Plane, tiffs};
 
+/// The most labels that are counted, of all slices together: a volume of numbers that are no labels would take more memory than itself.
+const MAX_LABELS: usize = 1 << 20;
+
 /// A label for each pixel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabelMap {
@@ -68,8 +71,14 @@ pub fn label_slices(bytes: &[u8], limits: &ImageLimits) -> Result<Vec<BTreeMap<u
     caught(format, || {
         let volume = nifti::Volume::open(bytes, limits)?;
         let mut slices = vec![BTreeMap::new(); volume.slice_count() as usize];
+        let mut found = 0;
         volume.visit(|slice, run| {
+            let known = slices[slice].len();
             count(&labels(format, run)?, &mut slices[slice]);
+            found += slices[slice].len() - known;
+            if found > MAX_LABELS {
+                return Err(not_labels(format, &format!("its slices have more than {MAX_LABELS} labels together")));
+            }
             Ok(())
         })?;
         Ok(slices)
@@ -85,7 +94,7 @@ fn count(values: &[u32], counts: &mut BTreeMap<u32, u64>) {
 
 fn from_tiff(bytes: &[u8], limits: &ImageLimits) -> Result<LabelMap, ImageError> {
     let format = Format::Tiff;
-    if tiffs::white_is_zero(bytes)? {
+    if tiffs::white_is_zero(bytes, limits)? {
         return Err(not_labels(format, "its numbers count from white to black"));
     }
     match tiffs::numbers(bytes, limits)? {
@@ -110,7 +119,7 @@ fn from_bmp(bytes: &[u8], limits: &ImageLimits) -> Result<LabelMap, ImageError> 
     if decoder.get_palette().is_some() {
         decoder.set_indexed_color(true);
     }
-    from_picture(format, flat::from_decoder(decoder, format, limits)?)
+    from_picture(format, flat::from_decoder(decoder, format, bytes, limits)?)
 }
 
 fn from_picture(format: Format, picture: DynamicImage) -> Result<LabelMap, ImageError> {

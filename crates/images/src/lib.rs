@@ -7,7 +7,9 @@
 mod dicom;
 mod errors;
 mod flat;
+mod frame;
 mod labels;
+mod limits;
 mod nifti;
 mod shades;
 mod tiffs;
@@ -20,24 +22,7 @@ use sha2::{Digest, Sha256};
 
 pub use errors::ImageError;
 pub use labels::{LabelMap, decode_labels, label_slices};
-
-/// What an image may cost; all are checked before it is decoded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImageLimits {
-    /// The file's size, in bytes.
-    pub bytes: usize,
-    /// Width times height, in pixels, read from the header; of a volume, of one slice.
-    pub pixels: u64,
-    /// Of a volume, which is decompressed up to the slice that is wanted and never kept.
-    pub voxels: u64,
-}
-
-impl Default for ImageLimits {
-    /// 256 MiB, 100 megapixels (a 10,000 x 10,000 image takes 300 MB decoded) and 2,000 megavoxels (as many as 7,000 slices of CT).
-    fn default() -> Self {
-        Self { bytes: 256 << 20, pixels: 100_000_000, voxels: 2_000_000_000 }
-    }
-}
+pub use limits::{ImageLimits, RATIO_FLOOR};
 
 /// An image as the segmenter takes it.
 #[derive(Debug, Clone)]
@@ -89,9 +74,7 @@ impl Format {
         if bytes.is_empty() {
             return Err(ImageError::Empty);
         }
-        if bytes.len() > limits.bytes {
-            return Err(ImageError::TooManyBytes { bytes: bytes.len(), limit: limits.bytes });
-        }
+        limits.check_bytes(bytes)?;
         // These two first: what lies before a DICOM's magic is anything, also the beginning of a TIFF.
         if bytes.get(128..132) == Some(b"DICM") {
             return Ok(Self::Dicom);
@@ -137,17 +120,6 @@ impl Format {
 /// The decoders are meant not to panic whatever the bytes, and have done so before.
 fn caught<T>(format: Format, decode: impl FnOnce() -> Result<T, ImageError> + UnwindSafe) -> Result<T, ImageError> {
     panic::catch_unwind(decode).unwrap_or_else(|_| Err(format.damaged("its decoder gave up")))
-}
-
-/// Refuses a picture of no pixels, or of too many.
-fn check_size(format: Format, width: u32, height: u32, limits: &ImageLimits) -> Result<(), ImageError> {
-    if u64::from(width) * u64::from(height) > limits.pixels {
-        return Err(ImageError::TooManyPixels { width, height, limit: limits.pixels });
-    }
-    if width == 0 || height == 0 {
-        return Err(format.damaged(format!("its header says {width} x {height} pixels")));
-    }
-    Ok(())
 }
 
 /// SHA-256 in lower-case hexadecimal.

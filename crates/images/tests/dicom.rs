@@ -141,6 +141,8 @@ fn refuses_what_it_would_misread() {
     let unknown =
         decode(&file("1.2.840.10008.1.2.4.80", grey("MONOCHROME2", &[1, 2, 3])), &View::default(), &ImageLimits::default());
     assert!(unknown.unwrap_err().to_string().contains("a way other than RLE, JPEG or JPEG 2000"));
+    let deflated = decode(&file("1.2.840.10008.1.2.1.99", vec![]), &View::default(), &ImageLimits::default());
+    assert!(deflated.unwrap_err().to_string().contains("a way other than RLE, JPEG or JPEG 2000"));
     let sliced = decode(
         &file(UNCOMPRESSED, grey("MONOCHROME2", &[1, 2, 3])),
         &View { slice: Some(0), window: None },
@@ -155,6 +157,26 @@ fn refuses_too_many_pixels_by_the_header() {
     elements[2].3 = number(60_000);
     elements[3].3 = number(60_000);
     assert!(refusal(elements).contains("the image is 60000 x 60000 pixels, expected at most 100000000"));
+}
+
+#[test]
+fn refuses_what_would_be_too_large_or_come_of_too_little_by_the_header() {
+    let bytes = file(UNCOMPRESSED, grey("MONOCHROME2", &[1, 2, 3]));
+    let shown = |decoded_bytes: u64| {
+        let limits = ImageLimits { decoded_bytes, ..ImageLimits::default() };
+        decode(&bytes, &View::default(), &limits)
+    };
+    assert!(shown(6).is_ok());
+    assert_eq!(shown(5).unwrap_err(), ImageError::TooManyDecodedBytes { decoded: 6, limit: 5 });
+    // RLE and JPEG 2000 can say a great deal in a few bytes.
+    for transfer_syntax in ["1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.90"] {
+        let mut elements = grey("MONOCHROME2", &[1, 2, 3]);
+        elements[2].3 = number(9_000);
+        elements[3].3 = number(9_000);
+        let bytes = file(transfer_syntax, elements);
+        let error = decode(&bytes, &View::default(), &ImageLimits::default()).unwrap_err();
+        assert_eq!(error, ImageError::TooCompressed { bytes: bytes.len() as u64, decoded: 162_000_000, limit: 1_000 });
+    }
 }
 
 #[test]

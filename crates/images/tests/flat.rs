@@ -5,7 +5,7 @@
 use std::io::Cursor;
 
 use image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Luma, Rgb, RgbImage, Rgba};
-use images::{DecodedImage, ImageError, ImageLimits};
+use images::{DecodedImage, ImageError, ImageLimits, RATIO_FLOOR};
 use proptest::prelude::*;
 use request::{View, Window};
 use tiff::{
@@ -53,26 +53,33 @@ fn crc32(bytes: &[u8]) -> u32 {
 
 /// A little-endian TIFF whose only page says these sizes and has its pixels beyond the file.
 fn tiff_header(width: u32, height: u32) -> Vec<u8> {
-    // Tag, type (3 short, 4 long), value: width, height, bits, compression, photometric, offset, rows in a strip, bytes of a strip.
-    let tags: [(u16, u16, u32); 8] = [
-        (256, 4, width),
-        (257, 4, height),
-        (258, 3, 8),
-        (259, 3, 1),
-        (262, 3, 1),
-        (273, 4, 1 << 20),
-        (278, 4, height),
-        (279, 4, u32::MAX),
-    ];
-    let mut bytes = b"II*\0\x08\0\0\0".to_vec();
-    bytes.extend((tags.len() as u16).to_le_bytes());
-    for (tag, kind, value) in tags {
+    tiff(width, height, 1, &strips((1, 1 << 20), height, (1, u32::MAX)), &[])
+}
+
+/// Where [`tiff`] puts what follows its page's four further tags.
+const AFTER_TAGS: u32 = 8 + 2 + 9 * 12 + 4;
+
+/// A tag's number, how many 32-bit numbers it has, and its only one or where they are.
+type TiffTag = (u16, u32, u32);
+
+/// Offsets, samples a pixel, rows in a strip, bytes of the strips.
+fn strips(offsets: (u32, u32), rows: u32, lengths: (u32, u32)) -> [TiffTag; 4] {
+    [(273, offsets.0, offsets.1), (277, 1, 1), (278, 1, rows), (279, lengths.0, lengths.1)]
+}
+
+/// A little-endian grey TIFF with these further tags, and bytes after them at [`AFTER_TAGS`].
+fn tiff(width: u32, height: u32, compression: u32, further: &[TiffTag; 4], after: &[u8]) -> Vec<u8> {
+    let [width, height, depth, compression, photometric] =
+        [(256, width), (257, height), (258, 8), (259, compression), (262, 1)].map(|(tag, value)| (tag, 1, value));
+    let mut bytes = b"II*\0\x08\0\0\0\x09\0".to_vec();
+    for (tag, count, value) in [&[width, height, depth, compression, photometric], &further[..]].concat() {
         bytes.extend(tag.to_le_bytes());
-        bytes.extend(kind.to_le_bytes());
-        bytes.extend(1_u32.to_le_bytes());
+        bytes.extend(4_u16.to_le_bytes());
+        bytes.extend(count.to_le_bytes());
         bytes.extend(value.to_le_bytes());
     }
     bytes.extend([0; 4]);
+    bytes.extend(after);
     bytes
 }
 
@@ -145,6 +152,75 @@ fn refuses_a_header_that_promises_too_many_pixels() {
     let limits = ImageLimits { pixels: 127, ..ImageLimits::default() };
     let error = images::decode(&encode(colours(), ImageFormat::Jpeg), &View::default(), &limits).unwrap_err();
     assert_eq!(error, ImageError::TooManyPixels { width: 16, height: 8, limit: 127 });
+}
+
+#[test]
+fn counts_decoded_bytes_in_the_depth_of_the_file() {
+    let deep = ImageBuffer::from_pixel(16, 8, Luma([700_u16]));
+    for (bytes, decoded) in [
+        (encode(colours(), ImageFormat::Png), 384),
+        (encode(colours(), ImageFormat::Jpeg), 384),
+        (encode(colours(), ImageFormat::Bmp), 384),
+        (encode(colours(), ImageFormat::Tiff), 384),
+        (encode(deep.clone(), ImageFormat::Png), 256),
+        (encode(deep, ImageFormat::Tiff), 256),
+        (tiff_of::<Gray64Float>(16, &[0.5; 128]), 1_024),
+    ] {
+        let decode = |decoded_bytes: u64| {
+            let limits = ImageLimits { decoded_bytes, ..ImageLimits::default() };
+            images::decode(&bytes, &View::default(), &limits)
+        };
+        let name = decode(decoded).unwrap().format;
+        let limit = decoded - 1;
+        assert_eq!(decode(limit).unwrap_err(), ImageError::TooManyDecodedBytes { decoded, limit }, "{name}");
+    }
+}
+
+#[test]
+fn refuses_much_out_of_little_only_where_it_is_much() {
+    // Three bytes a pixel: the most rows up to 64 MiB, and one more.
+    let (most, more) = (png_header(4_096, 5_461), png_header(4_096, 5_462));
+    assert!(4_096 * 5_461 * 3 <= RATIO_FLOOR && 4_096 * 5_462 * 3 > RATIO_FLOOR);
+    assert!(refusal(&most).contains("cut short"));
+    let error = decode(&more).unwrap_err();
+    assert_eq!(error, ImageError::TooCompressed { bytes: more.len() as u64, decoded: 4_096 * 5_462 * 3, limit: 1_000 });
+}
+
+#[test]
+fn refuses_formats_that_can_make_anything_of_nothing_by_their_headers() {
+    // A BMP that ends its run-length code at once, which makes all pixels the palette's first.
+    let mut bmp = b"BM\0\0\0\0\0\0\0\0\x3e\0\0\0\x28\0\0\0".to_vec();
+    bmp.extend([9_000_u32, 9_000].iter().flat_map(|size| size.to_le_bytes()));
+    bmp.extend([1, 0, 8, 0, 1, 0, 0, 0]);
+    bmp.extend([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
+    bmp.extend([1, 2, 3, 0, 4, 5, 6, 0, 0, 1]);
+    let error = refusal(&bmp);
+    assert!(error.contains("the image would take 243000000 bytes decoded out of 64, expected at most 1000 for each"), "{error}");
+    assert!(error.ends_with("if it is one, crop it or store it uncompressed"), "{error}");
+
+    // A TIFF whose 9,000 strips are the same 9,000 bytes: offsets, then lengths, then the bytes.
+    let (rows, pixels) = (9_000_u32, AFTER_TAGS + 8 * 9_000);
+    let after = [pixels, rows].iter().flat_map(|value| value.to_le_bytes().repeat(9_000)).chain([7; 9_000]).collect::<Vec<_>>();
+    let bytes = tiff(9_000, 9_000, 1, &strips((rows, AFTER_TAGS), 1, (rows, AFTER_TAGS + 4 * rows)), &after);
+    let limits = ImageLimits { decompression_ratio: 900, ..ImageLimits::default() };
+    let error = images::decode(&bytes, &View::default(), &limits).unwrap_err();
+    assert_eq!(error, ImageError::TooCompressed { bytes: bytes.len() as u64, decoded: 81_000_000, limit: 900 });
+    assert_eq!(decode(&bytes).unwrap().rgb.get_pixel(8_999, 8_999), &Rgb([7; 3]), "the file is sound");
+}
+
+#[test]
+fn refuses_tiles_and_jpegs_in_a_tiff_that_are_larger_than_they_have_to_be() {
+    // A tile's width and height, its offset and length.
+    let tile = tiff(10, 10, 1, &[(322, 1, 200_000), (323, 1, 200_000), (324, 1, AFTER_TAGS), (325, 1, 100)], &[7; 100]);
+    let expected = ImageError::TooManyDecodedBytes { decoded: 40_000_000_000, limit: 4 << 30 };
+    assert_eq!(decode(&tile).unwrap_err(), expected);
+    let jpeg = |width, height| encode(GrayImage::from_pixel(width, height, Luma([9])), ImageFormat::Jpeg);
+    let strip = |jpeg: &[u8]| tiff(16, 8, 7, &strips((1, AFTER_TAGS), 8, (1, jpeg.len() as u32)), jpeg);
+    assert_eq!(decode(&strip(&jpeg(16, 8))).unwrap().rgb.dimensions(), (16, 8));
+    for larger in [jpeg(16, 17), jpeg(17, 8), b"no jpeg".to_vec()] {
+        let error = refusal(&strip(&larger));
+        assert!(error.contains("a JPEG in it is larger than the strip or tile it should be"), "{error}");
+    }
 }
 
 #[test]

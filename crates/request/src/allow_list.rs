@@ -114,7 +114,6 @@ mod tests {
             ("s3://scans/study-10/a.png", false),
             ("s3://scans/study-1%2fa.png", false),
             ("s3://scans/STUDY-1/a.png", false),
-            ("s3://scans//study-1/a.png", false),
             ("s3://scans/a.png", false),
             ("s3://scans2/study-1/a.png", false),
             ("s3://open2/a.png", false),

@@ -3,7 +3,7 @@ use std::iter;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Evaluation, EvaluationDots, Method, Object, Parameters, Points, S3Uri, Setting, Task, TaskError, View, Window,
+    ContentSha256, Evaluation, EvaluationDots, Method, Object, Parameters, Points, S3Uri, Setting, Task, TaskError, View, Window,
     task::{TaskFields, check_name},
 };
 
@@ -26,6 +26,8 @@ pub const MAX_ID_BYTES: usize = 256;
 pub struct SegmentationRequest {
     /// Where the image is.
     pub image: S3Uri,
+    /// What it must be; whatever is there where it is not given.
+    pub image_sha256: Option<ContentSha256>,
     /// What of the file is the picture.
     pub view: View,
     /// What to do with it.
@@ -44,6 +46,8 @@ pub struct SegmentationRequest {
 struct Fields {
     image: S3Uri,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    image_sha256: Option<ContentSha256>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     slice: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     window: Option<Window>,
@@ -53,6 +57,8 @@ struct Fields {
     objects: Option<Vec<Object>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     truth: Option<S3Uri>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    truth_sha256: Option<ContentSha256>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     label: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,19 +83,38 @@ impl TryFrom<Fields> for SegmentationRequest {
     type Error = TaskError;
 
     fn try_from(fields: Fields) -> Result<Self, TaskError> {
-        let Fields { image, slice, window, points, objects, truth, label, group, methods, setting, repeats, seed, .. } = fields;
-        let task = TaskFields { points, objects, truth, label, group, methods, setting, repeats, seed }.try_into()?;
-        check_name(fields.id.as_deref(), "id")?;
-        let Fields { id, pool, parameters, .. } = fields;
-        Ok(Self { image, view: View { slice, window }, task, id, pool, parameters })
+        let Fields { image, image_sha256, slice, window, points, objects, truth, truth_sha256, .. } = fields;
+        let Fields { label, group, methods, setting, repeats, seed, id, pool, parameters, .. } = fields;
+        let task =
+            TaskFields { points, objects, truth, truth_sha256, label, group, methods, setting, repeats, seed }.try_into()?;
+        check_name(id.as_deref(), "id")?;
+        Ok(Self { image, image_sha256, view: View { slice, window }, task, id, pool, parameters })
     }
 }
 
 impl From<SegmentationRequest> for Fields {
     fn from(request: SegmentationRequest) -> Self {
-        let SegmentationRequest { image, view: View { slice, window }, task, id, pool, parameters } = request;
-        let TaskFields { points, objects, truth, label, group, methods, setting, repeats, seed } = task.into();
-        Self { image, slice, window, points, objects, truth, label, group, methods, setting, repeats, seed, id, pool, parameters }
+        let SegmentationRequest { image, image_sha256, view: View { slice, window }, task, id, pool, parameters } = request;
+        let TaskFields { points, objects, truth, truth_sha256, label, group, methods, setting, repeats, seed } = task.into();
+        Self {
+            image,
+            image_sha256,
+            slice,
+            window,
+            points,
+            objects,
+            truth,
+            truth_sha256,
+            label,
+            group,
+            methods,
+            setting,
+            repeats,
+            seed,
+            id,
+            pool,
+            parameters,
+        }
     }
 }
 
@@ -197,7 +222,7 @@ mod tests {
         };
         let truth: S3Uri = "s3://scans/t.nii.gz".parse().expect("valid");
         let drawn = EvaluationDots::Drawn { setting: "3/3".parse().expect("valid"), repeats: 5, seed: 1 };
-        let all = Evaluation { truth, label: None, group: None, methods: Method::ALL.into(), dots: drawn };
+        let all = Evaluation { truth, truth_sha256: None, label: None, group: None, methods: Method::ALL.into(), dots: drawn };
         assert_eq!(evaluation(r#""truth":"s3://scans/t.nii.gz","setting":"3/3""#), all);
         let given = r#""truth":"s3://scans/t.nii.gz","points":[[1,2,1]],"label":6,"group":"liver","methods":["untuned"]"#;
         let expected = Evaluation {
@@ -217,6 +242,8 @@ mod tests {
             r#""slice":3,"window":[40.0,400.0],"objects":[{"points":[[1.0,2.0,1.0]]},{"id":"b","points":[[1.0,2.0,1.0]]}]"#,
             r#""objects":[{"id":"only one, but named","points":[[1.0,2.0,1.0]]}]"#,
             r#""points":[[1.0,2.0,1.0]],"truth":"s3://scans/t.png","methods":["finetuned"]"#,
+            r#""image_sha256":"00000000000000000000000000000000000000000000000000000000000000ab","points":[[1.0,2.0,1.0]]"#,
+            r#""truth":"s3://scans/t.png","truth_sha256":"00000000000000000000000000000000000000000000000000000000000000ab","methods":["untuned"],"setting":"1/0""#,
             r#""truth":"s3://scans/t.png","label":2,"group":"g","methods":["sam_mask","untuned"],"setting":"1/0","repeats":100,"seed":18446744073709551615"#,
         ] {
             let request = request(fields);
@@ -225,6 +252,12 @@ mod tests {
             assert!(written.starts_with(expected.trim_end_matches('}')), "{written}");
             assert_eq!(SegmentationRequest::from_line(written.as_bytes()).expect("valid"), request);
         }
+    }
+
+    #[test]
+    fn the_contents_that_are_expected_are_read_in_either_case() {
+        let request = request(&format!(r#""image_sha256":"{}","points":[[1,2,1]]"#, "AB".repeat(32)));
+        assert_eq!(request.image_sha256.expect("given").as_str(), "ab".repeat(32));
     }
 
     #[test]
@@ -244,6 +277,8 @@ mod tests {
         for (fields, part) in [
             (r#""id":"a""#.into(), "nothing says what to segment: expected points, or objects, or truth"),
             (r#""points":[[1,2,0]]"#.into(), "no positive point"),
+            (format!(r#"{POINTS},"image_sha256":"abc""#), "expected a SHA-256 in 64 hexadecimal digits"),
+            (format!(r#"{POINTS},"truth_sha256":"{}""#, "0".repeat(64)), "truth_sha256 is for evaluations only"),
             (r#""points":[[NaN,2,1]]"#.into(), "expected"),
             (format!(r#"{POINTS},"stpes":3"#), "unknown field `stpes`"),
             (format!(r#"{POINTS},"id":"""#), "the id has 0 bytes"),

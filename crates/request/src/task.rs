@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{MAX_ID_BYTES, Method, Points, S3Uri, Setting};
+use crate::{ContentSha256, MAX_ID_BYTES, Method, Points, S3Uri, Setting};
 
 /// The most objects one request may ask for.
 pub const MAX_OBJECTS: usize = 64;
@@ -38,6 +38,8 @@ pub struct Object {
 pub struct Evaluation {
     /// Where the labelled image or volume is, or the outlines.
     pub truth: S3Uri,
+    /// What it must be; whatever is there where it is not given.
+    pub truth_sha256: Option<ContentSha256>,
     /// Which of its labels is the object; all but 0 where there is none.
     pub label: Option<u32>,
     /// The block of the table that the image belongs to, such as an organ.
@@ -129,6 +131,7 @@ pub(crate) struct TaskFields {
     pub points: Option<Points>,
     pub objects: Option<Vec<Object>>,
     pub truth: Option<S3Uri>,
+    pub truth_sha256: Option<ContentSha256>,
     pub label: Option<u32>,
     pub group: Option<String>,
     pub methods: Option<Vec<Method>>,
@@ -145,6 +148,7 @@ impl TryFrom<TaskFields> for Task {
             return Ok(Self::Evaluate(evaluation(truth, fields)?));
         }
         let for_evaluations = [
+            ("truth_sha256", fields.truth_sha256.is_some()),
             ("label", fields.label.is_some()),
             ("group", fields.group.is_some()),
             ("methods", fields.methods.is_some()),
@@ -178,7 +182,7 @@ fn checked(objects: Vec<Object>) -> Result<Vec<Object>, TaskError> {
 }
 
 fn evaluation(truth: S3Uri, fields: TaskFields) -> Result<Evaluation, TaskError> {
-    let TaskFields { points, objects, truth: _, label, group, methods, setting, repeats, seed } = fields;
+    let TaskFields { points, objects, truth: _, truth_sha256, label, group, methods, setting, repeats, seed } = fields;
     if objects.is_some() {
         let remedy = "an evaluation is of one object: use label, and a line for each";
         return Err(TaskError::Contradiction { one: "truth", other: "objects", remedy });
@@ -212,7 +216,7 @@ fn evaluation(truth: S3Uri, fields: TaskFields) -> Result<Evaluation, TaskError>
         }
         (None, None) => return Err(TaskError::WithoutDots),
     };
-    Ok(Evaluation { truth, label, group, methods, dots })
+    Ok(Evaluation { truth, truth_sha256, label, group, methods, dots })
 }
 
 pub(crate) fn check_name(name: Option<&str>, what: &str) -> Result<(), TaskError> {
@@ -231,9 +235,9 @@ impl From<Task> for TaskFields {
                 Self { points: objects.pop().map(|object| object.points), ..Self::default() }
             }
             Task::Segment(objects) => Self { objects: Some(objects), ..Self::default() },
-            Task::Evaluate(Evaluation { truth, label, group, methods, dots }) => {
+            Task::Evaluate(Evaluation { truth, truth_sha256, label, group, methods, dots }) => {
                 let (truth, methods) = (Some(truth), Some(methods));
-                let fields = Self { truth, label, group, methods, ..Self::default() };
+                let fields = Self { truth, truth_sha256, label, group, methods, ..Self::default() };
                 match dots {
                     EvaluationDots::Given(points) => Self { points: Some(points), ..fields },
                     EvaluationDots::Drawn { setting, repeats, seed } => {

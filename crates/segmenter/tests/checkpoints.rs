@@ -147,6 +147,43 @@ fn refuses_a_compressed_entry_before_reading_it() {
     assert!(error.contains("data.pkl compressed"), "{error}");
 }
 
+/// A zip of an uncompressed pickle.
+fn zip_of(pickle: &[u8]) -> Vec<u8> {
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    zip.start_file("archive/data.pkl", stored).unwrap();
+    std::io::Write::write_all(&mut zip, pickle).unwrap();
+    zip.finish().unwrap().into_inner()
+}
+
+#[test]
+fn refuses_a_pickle_that_is_longer_than_any_of_sam() {
+    let error = refusal(&zip_of(&vec![b')'; (1 << 20) + 1])).unwrap();
+    assert!(error.contains("data.pkl has 1048577 bytes, expected at most 1048576"), "{error}");
+    assert!(!refusal(&zip_of(&vec![b')'; 1 << 20])).unwrap().contains("expected at most"));
+}
+
+#[test]
+fn refuses_a_directory_that_says_two_sizes_of_an_entry() {
+    let mut bytes = zip_of(&[b')'; 4_000]);
+    let entry = bytes.windows(4).position(|window| window == b"PK\x01\x02").unwrap();
+    // How long it is out of the archive.
+    bytes[entry + 24..entry + 28].copy_from_slice(&10_u32.to_le_bytes());
+    let error = refusal(&bytes).unwrap();
+    assert!(error.contains("data.pkl has 10 bytes, but 4000 in the archive"), "{error}");
+}
+
+#[test]
+fn refuses_a_directory_of_more_entries_than_any_of_sam() {
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let name = "x".repeat(200);
+    for number in 0..40_000 {
+        zip.start_file(format!("{name}{number}"), zip::write::SimpleFileOptions::default()).unwrap();
+    }
+    let error = refusal(&zip.finish().unwrap().into_inner()).unwrap();
+    assert!(error.contains("its directory or its entries take more bytes than they may"), "{error}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -108,13 +108,23 @@ impl From<ledger::ScoredJob> for types::ScoredJob {
 
 impl From<request::Evaluation> for types::Evaluation {
     fn from(evaluation: request::Evaluation) -> Self {
-        let request::Evaluation { truth, label, group, methods, dots } = evaluation;
+        let request::Evaluation { truth, truth_sha256, label, group, methods, dots } = evaluation;
         let methods = methods.into_iter().map(|method| method.to_string()).collect();
         let (points, setting, repeats, seed) = match dots {
             EvaluationDots::Given(points) => (Some(points.into()), None, None, None),
             EvaluationDots::Drawn { setting, repeats, seed } => (None, Some(setting.to_string()), Some(repeats), Some(seed)),
         };
-        Self { truth: truth.to_string(), label, group, methods, points, setting, repeats, seed }
+        Self {
+            truth: truth.to_string(),
+            truth_sha256: truth_sha256.map(Into::into),
+            label,
+            group,
+            methods,
+            points,
+            setting,
+            repeats,
+            seed,
+        }
     }
 }
 
@@ -127,7 +137,8 @@ impl From<request::Parameters> for types::Parameters {
 
 impl From<ledger::JobStatus> for types::Job {
     fn from(job: ledger::JobStatus) -> Self {
-        let SegmentationRequest { image, view: View { slice, window }, task, id: user_id, pool: _, parameters } = job.request;
+        let SegmentationRequest { image, image_sha256, view: View { slice, window }, task, id: user_id, pool: _, parameters } =
+            job.request;
         let (mut masks, result) = match job.result {
             Some(ledger::JobResult { artifacts, masks, scores, seconds }) => {
                 let artifacts = artifacts.into_iter().map(Into::into).collect();
@@ -156,6 +167,7 @@ impl From<ledger::JobStatus> for types::Job {
             user_id,
             pool: job.pool,
             image: image.to_string(),
+            image_sha256: image_sha256.map(Into::into),
             slice,
             window: window.map(Into::into),
             objects: objects.collect(),

@@ -30,6 +30,10 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- include "dotmask.fullname" . }}-dispatcher
 {{- end }}
 
+{{- define "dotmask.dispatcher.metricsName" -}}
+{{- include "dotmask.fullname" . }}-metrics
+{{- end }}
+
 {{- define "dotmask.dispatcher.url" -}}
 http://{{ include "dotmask.dispatcher.name" . }}.{{ .Release.Namespace }}.svc:{{ int64 .Values.dispatcher.service.port }}
 {{- end }}

@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use evaluation::Row;
 use image::{GrayImage, RgbImage};
+use images::ImageLimits;
 use ledger::{Artifact, ArtifactKind, ClaimedJob, JobResult, Ledger, Mask};
 use objects::{Objects, ObjectsConfig};
 use request::{Parameters, Points};
@@ -119,7 +120,7 @@ impl Work for NoOp {
             let file = |kind, object, name| Artifact {
                 kind,
                 object,
-                uri: self.masks.place(&job.lease, name),
+                uri: self.masks.place(&job.project, &job.lease, name),
                 sha256: "0".repeat(64),
                 bytes: 0,
             };
@@ -182,13 +183,16 @@ async fn run(
         model,
         metrics,
         decoding: Arc::new(Semaphore::new(1)),
-        computing: Semaphore::new(1),
+        computing: Arc::new(Semaphore::new(1)),
         store: StoreState::new(),
         held_jobs: HeldJobs::new(),
         stop_jobs: CancellationToken::new(),
+        stuck: CancellationToken::new(),
         name: format!("noop-{}-{number}", std::process::id()),
         pool: pool.clone(),
         masks,
+        limits: ImageLimits::default(),
+        max_job: Duration::from_hours(1),
         checkpoint_sha256,
         compute: Compute::default(),
         timing: Timing { lease: Duration::from_secs(20), heartbeat: Duration::from_secs(5) },

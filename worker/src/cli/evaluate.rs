@@ -7,7 +7,7 @@ use clap::Args;
 use evaluation::datasets::{Kind, Labels, Options, Split};
 use request::{Method, Setting, Window};
 
-use super::{ModelArgs, ParameterArgs};
+use super::{LimitArgs, ModelArgs, ParameterArgs};
 
 /// `worker evaluate`.
 #[derive(Debug, Args)]
@@ -33,6 +33,9 @@ pub struct EvaluateArgs {
     /// How to segment.
     #[command(flatten)]
     pub parameters: ParameterArgs,
+    /// What an image and a truth may cost.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// Of a folder, which labels are cases: together (all labels of an image are one), each, or numbers separated by commas.
     #[arg(long, default_value = "together", value_name = "LABELS")]
     labels: Labels,
@@ -83,7 +86,8 @@ impl EvaluateArgs {
         let Self { labels, split, window, slices, data, .. } = self;
         let folder_name = data.folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let most_slices = slices.map(NonZeroUsize::get);
-        Options { labels: labels.clone(), split: *split, window: *window, most_slices, folder_name, ..Options::default() }
+        let limits = self.limits.limits();
+        Options { labels: labels.clone(), split: *split, window: *window, most_slices, folder_name, limits, ..Options::default() }
     }
 }
 

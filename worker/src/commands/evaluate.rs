@@ -7,7 +7,6 @@ use evaluation::{
     Row,
     datasets::{Case, LocalFolder, cases},
 };
-use images::ImageLimits;
 use segmenter::{Segmenter, sam::Architecture, sha256};
 
 use super::segment::load_model;
@@ -32,13 +31,14 @@ type Numbered<'a> = (usize, &'a Case);
 pub fn evaluate(arguments: &EvaluateArgs) -> Result<(), Failure> {
     let questions = questions(arguments).map_err(Failure::bad_input)?;
     let options = arguments.options();
-    let data = LocalFolder::new(&arguments.data.folder);
+    let limits = arguments.limits.limits();
+    let data = LocalFolder::new(&arguments.data.folder, limits.bytes);
     let all = cases(arguments.data.kind, &data, &options)
         .map_err(|error| Failure::bad_input(anyhow!(error).context(format!("--data {}", arguments.data.folder.display()))))?;
     let mut segmenter = load_model(&arguments.model).map_err(Failure::bad_input)?;
     let begun = begun(arguments, &questions, &all, &segmenter);
     let folder = Folder::begin(&arguments.out, &begun).map_err(Failure::bad_input)?;
-    let mut images = Images::new(data, ImageLimits::default());
+    let mut images = Images::new(data, limits);
 
     let (limited, shown) = (first_of_groups(&all, arguments.limit()), first_of_groups(&all, Some(SHOWN_PER_GROUP)));
     let is_shown = |index: usize| shown.iter().any(|&(shown, _)| shown == index);

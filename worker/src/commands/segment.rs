@@ -30,7 +30,7 @@ pub fn segment(arguments: &SegmentArgs) -> Result<(), Failure> {
     let parameters = arguments.parameters.checked().map_err(Failure::bad_input)?;
     let started = Instant::now();
     let view = arguments.view();
-    let image = read_image(&arguments.image, &view).map_err(Failure::bad_input)?;
+    let image = read_image(&arguments.image, &view, &arguments.limits.limits()).map_err(Failure::bad_input)?;
     let decode_seconds = started.elapsed().as_secs_f64();
     let points: Vec<Points> = objects.iter().map(|object| object.points.clone()).collect();
     for points in &points {
@@ -67,8 +67,7 @@ pub fn segment(arguments: &SegmentArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn read_image(path: &Path, view: &View) -> anyhow::Result<DecodedImage> {
-    let limits = ImageLimits::default();
+fn read_image(path: &Path, view: &View, limits: &ImageLimits) -> anyhow::Result<DecodedImage> {
     let shown = path.display();
     let metadata = fs::metadata(path).map_err(|error| match error.kind() {
         ErrorKind::NotFound => anyhow!("the image {shown} does not exist; check --image"),
@@ -78,11 +77,11 @@ fn read_image(path: &Path, view: &View) -> anyhow::Result<DecodedImage> {
         return Err(anyhow!("the image {shown} is not a file; give --image one PNG, JPEG, TIFF, BMP, NIfTI or DICOM"));
     }
     // A sparse file of a terabyte must not be read to learn that it is too large.
-    if metadata.len() > limits.bytes as u64 {
+    if metadata.len() > limits.bytes {
         return Err(anyhow!("the image {shown} has {} bytes, expected at most {}", metadata.len(), limits.bytes));
     }
     let bytes = fs::read(path).with_context(|| format!("cannot read the image {shown}"))?;
-    images::decode(&bytes, view, &limits).with_context(|| format!("cannot use the image {shown}"))
+    images::decode(&bytes, view, limits).with_context(|| format!("cannot use the image {shown}"))
 }
 
 /// Makes the folder and proves that it takes files, before minutes of computing are lost for want of it.

@@ -30,7 +30,7 @@ async fn does_a_job_all_the_way() {
     let result = job.result.as_ref().unwrap();
     assert_eq!(result.artifacts.len(), 4);
     for artifact in &result.artifacts {
-        let place = format!("masks/{}/{}/1/", job.batch_id, job.id);
+        let place = format!("masks/default/{}/{}/1/", job.batch_id, job.id);
         assert!(artifact.uri.key().starts_with(&place), "{}", artifact.uri);
         let bytes = system.read(&artifact.uri);
         assert_eq!(bytes.len() as u64, artifact.bytes);
@@ -58,7 +58,8 @@ async fn does_a_job_all_the_way() {
     assert!(!ended.stderr.contains("cells.png"), "an object's key was logged: {}", ended.stderr);
 }
 
-fn artifact_uri(job: &JobStatus, kind: ArtifactKind) -> request::S3Uri {
+/// Where that object of the result is.
+pub fn artifact_uri(job: &JobStatus, kind: ArtifactKind) -> request::S3Uri {
     let mut artifacts = job.result.iter().flat_map(|result| &result.artifacts);
     artifacts.find(|artifact| artifact.kind == kind).expect("a result has one of each kind").uri.clone()
 }

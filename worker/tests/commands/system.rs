@@ -8,7 +8,7 @@ use std::{
 };
 
 use broker::Publisher;
-use ledger::{JobStatus, Ledger, NewBatch};
+use ledger::{DEFAULT_PROJECT, JobStatus, Ledger, NewBatch};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -93,28 +93,32 @@ impl System {
 
     /// Enters a batch of one job with this task into the ledger; its token stays in the outbox.
     pub async fn enter_task(&self, image: &S3Uri, task: Task, steps: u32) -> Uuid {
-        let request = SegmentationRequest {
-            image: image.clone(),
-            view: View::default(),
-            task,
-            id: Some("cells".into()),
-            pool: None,
-            // So slow that the prediction never becomes the initial mask, which would end the fine-tuning early.
-            parameters: Parameters { steps, learning_rate: 1e-9, ..Parameters::default() },
-        };
-        let mut batch =
-            self.ledger.begin_batch(NewBatch { pool: "test".into(), ..NewBatch::default() }).await.expect("Postgres answers");
-        batch.push(1, &request).await.expect("a valid request");
+        self.enter_request(DEFAULT_PROJECT, &request_of(image, task, steps)).await
+    }
+
+    /// A request for one object.
+    pub fn request(&self, image: &S3Uri, points: &str, steps: u32) -> SegmentationRequest {
+        let points = points.parse().expect("valid");
+        request_of(image, Task::Segment(vec![Object { id: None, points }]), steps)
+    }
+
+    /// A request for a comparison on one point that is drawn.
+    pub fn evaluation(&self, image: &S3Uri, truth: &S3Uri) -> SegmentationRequest {
+        request_of(image, compared(truth, None, "1/0", 1), 2)
+    }
+
+    /// Enters a batch of this one job of the project into the ledger; its token stays in the outbox.
+    pub async fn enter_request(&self, project: &str, request: &SegmentationRequest) -> Uuid {
+        let new = NewBatch { project: project.into(), pool: "test".into(), ..NewBatch::default() };
+        let mut batch = self.ledger.begin_batch(new).await.expect("Postgres answers");
+        batch.push(1, request).await.expect("a valid request");
         let batch = batch.commit().await.expect("a declared pool");
         self.ledger.jobs(batch.id, 0, 1).await.expect("Postgres answers")[0].id
     }
 
     /// Enters a batch of a comparison of two methods, on points drawn twice.
     pub async fn enter_evaluation(&self, image: &S3Uri, truth: &S3Uri, label: Option<u32>, setting: &str, steps: u32) -> Uuid {
-        let dots = EvaluationDots::Drawn { setting: setting.parse().expect("valid"), repeats: 2, seed: 7 };
-        let methods = vec![Method::InitialMask, Method::Finetuned];
-        let evaluation = Evaluation { truth: truth.clone(), label, group: Some("cells".into()), methods, dots };
-        self.enter_task(image, Task::Evaluate(evaluation), steps).await
+        self.enter_task(image, compared(truth, label, setting, 2), steps).await
     }
 
     /// Enters a batch of one job into the ledger and sends every token that the outbox holds, as the dispatcher does.
@@ -140,6 +144,26 @@ impl System {
         until("the job has ended", async || self.job(id).await.state.is_terminal()).await;
         self.job(id).await
     }
+}
+
+fn request_of(image: &S3Uri, task: Task, steps: u32) -> SegmentationRequest {
+    SegmentationRequest {
+        image: image.clone(),
+        image_sha256: None,
+        view: View::default(),
+        task,
+        id: Some("cells".into()),
+        pool: None,
+        // So slow that the prediction never becomes the initial mask, which would end the fine-tuning early.
+        parameters: Parameters { steps, learning_rate: 1e-9, ..Parameters::default() },
+    }
+}
+
+/// Two methods, on points that are drawn.
+fn compared(truth: &S3Uri, label: Option<u32>, setting: &str, repeats: u32) -> Task {
+    let dots = EvaluationDots::Drawn { setting: setting.parse().expect("valid"), repeats, seed: 7 };
+    let methods = vec![Method::InitialMask, Method::Finetuned];
+    Task::Evaluate(Evaluation { truth: truth.clone(), truth_sha256: None, label, group: Some("cells".into()), methods, dots })
 }
 
 /// A `worker run` in a process of its own, killed when this is dropped.

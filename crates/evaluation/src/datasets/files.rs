@@ -1,5 +1,6 @@
 use std::{
     fs,
+    io::Read as _,
     path::{Component, Path, PathBuf},
 };
 
@@ -25,12 +26,14 @@ pub struct FilesError {
 #[derive(Debug, Clone)]
 pub struct LocalFolder {
     root: PathBuf,
+    /// In bytes.
+    largest_file: u64,
 }
 
 impl LocalFolder {
-    /// The folder's path; it is looked at when it is listed.
-    pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+    /// The folder's path, which is looked at when it is listed, and the largest file that is read, in bytes.
+    pub fn new(root: impl Into<PathBuf>, largest_file: u64) -> Self {
+        Self { root: root.into(), largest_file }
     }
 
     fn list_into(&self, prefix: &str, names: &mut Vec<String>) -> Result<(), FilesError> {
@@ -64,7 +67,15 @@ impl Files for LocalFolder {
         if !Path::new(name).components().all(|part| matches!(part, Component::Normal(_))) {
             return Err(unreadable("the name leads out of the data set".into()));
         }
-        fs::read(self.root.join(name)).map_err(|error| unreadable(error.to_string()))
+        let (path, most) = (self.root.join(name), self.largest_file);
+        let file = fs::File::open(&path).map_err(|error| unreadable(error.to_string()))?;
+        let mut bytes = Vec::new();
+        // One more than it may have, whatever its length is said to be.
+        file.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| unreadable(error.to_string()))?;
+        if bytes.len() as u64 > most {
+            return Err(unreadable(format!("it has more than {most} bytes; crop it or compress it")));
+        }
+        Ok(bytes)
     }
 }
 
@@ -81,14 +92,17 @@ mod tests {
         }
         std::os::unix::fs::symlink(root.path(), root.path().join("b/round")).unwrap();
         std::os::unix::fs::symlink(root.path().join("z.png"), root.path().join("b/y.png")).unwrap();
-        let files = LocalFolder::new(root.path());
+        let files = LocalFolder::new(root.path(), 9);
         assert_eq!(files.list().unwrap(), ["b/a.png", "b/c/a.png", "b/y.png", "z.png"]);
         assert_eq!(files.read("b/c/a.png").unwrap(), b"b/c/a.png");
+        fs::File::create(root.path().join("z.png")).unwrap().set_len(1 << 40).unwrap();
+        let error = files.read("z.png").unwrap_err().to_string();
+        assert!(error.ends_with("z.png cannot be read: it has more than 9 bytes; crop it or compress it"), "{error}");
     }
 
     #[test]
     fn names_what_cannot_be_read() {
-        let files = LocalFolder::new("/nowhere");
+        let files = LocalFolder::new("/nowhere", 9);
         assert!(files.list().unwrap_err().to_string().starts_with("/nowhere cannot be read: No such file"));
         assert!(files.read("../etc/passwd").unwrap_err().to_string().contains("leads out of the data set"));
         assert!(files.read("/etc/passwd").is_err());

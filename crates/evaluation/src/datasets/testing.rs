@@ -15,7 +15,7 @@ pub fn folder(files: &[(&str, Vec<u8>)]) -> (TempDir, LocalFolder) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
     }
-    let files = LocalFolder::new(root.path());
+    let files = LocalFolder::new(root.path(), 1 << 30);
     (root, files)
 }
 

@@ -194,7 +194,7 @@ fn every_truth_of_a_folder_of_real_images_fits_its_image() {
         eprintln!("skipped: DOTMASK_DEV_DATA names no folder of real images");
         return;
     };
-    let (files, limits) = (LocalFolder::new(folder), ImageLimits::default());
+    let (files, limits) = (LocalFolder::new(folder, 1 << 30), ImageLimits::default());
     for labels in [Labels::Together, Labels::Each] {
         let cases = cases(Kind::Folder, &files, &Options { labels, ..Options::default() }).unwrap();
         eprintln!("{} cases", cases.len());

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use image::GrayImage;
 use images::{ImageLimits, decode_labels};
 
@@ -15,7 +17,7 @@ pub fn truth(
     let file = file_name.to_owned();
     let empty = |what: String| Err(DatasetError::Empty { file: file_name.to_owned(), what });
     if stem_and_extension(file_name).is_some_and(|(_, extension)| extension == "xml") {
-        let mask = outlines::mask(bytes, image_size).map_err(|reason| DatasetError::Text { file, reason })?;
+        let mask = outlines::mask(bytes, image_size, limits).map_err(|reason| DatasetError::Text { file, reason })?;
         return if is_empty(&mask) { empty("no outline has a pixel of the image inside".into()) } else { Ok(mask) };
     }
     let map =
@@ -31,10 +33,22 @@ pub fn truth(
     match case.label {
         None => empty("every pixel has label 0".into()),
         Some(label) => {
-            let labels: Vec<String> = map.counts().keys().take(20).map(u32::to_string).collect();
+            let labels: Vec<String> = first_labels(&map.values).iter().map(u32::to_string).collect();
             empty(format!("label {label} does not occur, its labels are {}", labels.join(", ")))
         }
     }
+}
+
+/// The smallest ones: each pixel may have one of its own.
+fn first_labels(values: &[u32]) -> BTreeSet<u32> {
+    const SHOWN: usize = 20;
+    let mut labels = BTreeSet::new();
+    for &value in values {
+        if labels.insert(value) && labels.len() > SHOWN {
+            labels.pop_last();
+        }
+    }
+    labels
 }
 
 fn is_empty(mask: &GrayImage) -> bool {

@@ -3,7 +3,6 @@
 //! Of the data set, only the elements that describe pixels are looked at. What the libraries say of a file may repeat what stands in it, a
 //! patient's name included: their messages are not passed on, and they run without a log.
 
-mod frame;
 mod lengths;
 
 use dicom_object::{DefaultDicomObject, FileMetaTable, OpenFileOptions, Tag};
@@ -12,7 +11,11 @@ use image::{RgbImage, imageops::invert};
 use request::Window;
 use tracing::subscriber::{NoSubscriber, with_default};
 
-use crate::{Format, ImageError, ImageLimits, check_size, shades::Plane};
+use crate::{
+    Format, ImageError, ImageLimits,
+    frame::{self, Header},
+    shades::Plane,
+};
 
 const SAMPLES_PER_PIXEL: Tag = Tag(0x0028, 0x0002);
 const PHOTOMETRIC_INTERPRETATION: Tag = Tag(0x0028, 0x0004);
@@ -55,12 +58,15 @@ pub fn decode(bytes: &[u8], window: Option<Window>, limits: &ImageLimits) -> Res
         }
         let meta =
             FileMetaTable::from_reader(&bytes[128..]).map_err(|_| Format::Dicom.damaged("its beginning cannot be read"))?;
+        if !TRANSFER_SYNTAXES.contains(&meta.transfer_syntax()) {
+            return Err(Format::Dicom.unsupported("it is compressed in a way other than RLE, JPEG or JPEG 2000"));
+        }
         // These two are written in another way, and are not looked at.
         if !matches!(meta.transfer_syntax(), IMPLICIT | BIG_ENDIAN) && !lengths::are_true(elements) {
             return Err(untrue());
         }
         let file = OpenFileOptions::new().from_reader(bytes).map_err(|_| Format::Dicom.damaged("its data set cannot be read"))?;
-        let facts = Facts::of(&file, limits)?;
+        let facts = Facts::of(&file, bytes, limits)?;
         let pixels = file.decode_pixel_data().map_err(|_| Format::Dicom.damaged("its pixels cannot be decoded"))?;
         match facts.colours {
             Colours::Rgb { is_planar } => rgb(&facts, pixels.data(), is_planar),
@@ -119,15 +125,12 @@ enum Colours {
 
 impl Facts {
     /// Checks all there is to check before pixels are decoded.
-    fn of(file: &DefaultDicomObject, limits: &ImageLimits) -> Result<Self, ImageError> {
+    fn of(file: &DefaultDicomObject, bytes: &[u8], limits: &ImageLimits) -> Result<Self, ImageError> {
         let number = |tag: Tag| file.get(tag).and_then(|element| element.to_int::<u32>().ok());
         let needed = |tag: Tag, name: &str| number(tag).ok_or_else(|| Format::Dicom.damaged(format!("{name} is missing")));
         let transfer_syntax = file.meta().transfer_syntax();
-        if !TRANSFER_SYNTAXES.contains(&transfer_syntax) {
-            return Err(Format::Dicom.unsupported("it is compressed in a way other than RLE, JPEG or JPEG 2000"));
-        }
         let (width, height) = (needed(COLUMNS, "Columns")?, needed(ROWS, "Rows")?);
-        check_size(Format::Dicom, width, height, limits)?;
+        limits.check_size(Format::Dicom, width, height)?;
         let frames = number(NUMBER_OF_FRAMES).unwrap_or(1);
         if frames != 1 {
             return Err(Format::Dicom.unsupported(format!("it has {frames} frames, expected one")));
@@ -149,9 +152,10 @@ impl Facts {
             ("YBR_FULL" | "YBR_FULL_422" | "YBR_RCT" | "YBR_ICT", 3) if bits == 8 && is_jpeg => Colours::Rgb { is_planar: false },
             _ => return Err(Format::Dicom.unsupported("its pixels are neither grey nor 8-bit RGB")),
         };
+        limits.check_decoded(u64::from(width) * u64::from(height) * u64::from(samples * bits / 8), bytes)?;
         let frame: Vec<u8> = file.get(PIXEL_DATA).and_then(|element| element.fragments()).unwrap_or_default().concat();
         // Its decoders believe the frame's own header.
-        if is_jpeg && frame::header(&frame) != Some(frame::Header { width, height, samples }) {
+        if is_jpeg && frame::header(&frame) != Some(Header { width, height, samples }) {
             return Err(Format::Dicom.damaged("its compressed frame is of another size than it says"));
         }
         Ok(Self { width, height, colours })

@@ -86,6 +86,11 @@ impl Header {
         u64::from(self.sizes[0]) * u64::from(self.sizes[1]) * self.kind.bytes() as u64
     }
 
+    /// How long all planes are.
+    pub fn bytes(&self) -> u64 {
+        u64::from(self.sizes[2]) * self.plane_bytes()
+    }
+
     /// Voxels as numbers, scaled.
     pub fn values(&self, bytes: &[u8]) -> Vec<f64> {
         let size = self.kind.bytes();

@@ -48,10 +48,7 @@ impl<'a> Volume<'a> {
                 return Err(ImageError::TooManyPixels { width, height, limit: limits.pixels });
             }
         }
-        let voxels = header.sizes.iter().map(|&size| u64::from(size)).product();
-        if voxels > limits.voxels {
-            return Err(ImageError::TooManyVoxels { voxels, limit: limits.voxels });
-        }
+        limits.check_decoded(header.data_offset + header.bytes(), bytes)?;
         skip(&mut source, header.data_offset - HEADER_BYTES as u64)?;
         Ok(Self { header, layout, voxels: source })
     }

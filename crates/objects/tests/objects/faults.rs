@@ -275,3 +275,22 @@ async fn a_download_keeps_to_its_limit_and_tells_of_a_full_disk() -> Outcome {
     assert!(matches!(error, DownloadError::File(_)) && error.to_string().contains("No space left"), "{error:?}");
     Ok(())
 }
+
+#[tokio::test]
+async fn an_object_that_is_replaced_while_it_is_read_is_the_new_one_as_a_whole() -> Outcome {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let endpoint = format!("http://{}", listener.local_addr()?);
+    let serve = tokio::spawn(async move {
+        // Breaks off after the half.
+        for (etag, body) in [("old", "old o"), ("new", "new object")] {
+            let (mut connection, _) = listener.accept().await?;
+            read_head(&mut connection).await?;
+            let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\netag: \"{etag}\"\r\ncontent-length: 10\r\n\r\n");
+            connection.write_all(format!("{head}{body}").as_bytes()).await?;
+        }
+        std::io::Result::Ok(())
+    });
+    let object = client(&config(endpoint), "any", "any").await.fetch(&uri("s3://scans/x"), PLENTY).await?;
+    assert_eq!((&object.bytes[..], object.etag.as_deref()), (&b"new object"[..], Some("new")));
+    Ok(serve.await??)
+}

@@ -1,6 +1,7 @@
 use std::{
+    cell::Cell,
     collections::HashMap,
-    io::{Cursor, Read},
+    io::{self, Cursor, Read, Seek, SeekFrom},
     rc::Rc,
 };
 
@@ -16,10 +17,13 @@ use crate::sam::Tensors;
 
 /// ViT-H's pickle has a tenth of it.
 const MAX_PICKLE_BYTES: u64 = 1 << 20;
+/// ViT-H's directory has a hundredth of it.
+const MAX_DIRECTORY_BYTES: u64 = 8 << 20;
 
 /// Tensors of a `state_dict` that `torch.save` wrote: a zip of one pickle that names the tensors, and a file of raw numbers a storage.
 ///
-/// The entries are uncompressed and never read beyond the archive's own length in sum, so memory stays within a small multiple of it.
+/// The entries are uncompressed and never read beyond the archive's own length in sum, whatever its directory says of them and however they
+/// overlap, so memory stays within a small multiple of it.
 pub fn read(bytes: &[u8]) -> Result<Tensors, Refusal> {
     let mut archive = Archive::open(bytes)?;
     let program = archive.read("data.pkl", MAX_PICKLE_BYTES)?;
@@ -87,22 +91,46 @@ fn check_extent(tensor: &StoredTensor) -> Result<u64, &'static str> {
     }
 }
 
+/// Bytes of which only so many are read, again or not.
+struct Metered<'a> {
+    bytes: Cursor<&'a [u8]>,
+    /// Shared with whoever allows more.
+    left: Rc<Cell<u64>>,
+}
+
+impl Read for Metered<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.bytes.read(buffer)?;
+        let left = self.left.get().checked_sub(read as u64);
+        self.left.set(left.ok_or_else(|| io::Error::other("its directory or its entries take more bytes than they may"))?);
+        Ok(read)
+    }
+}
+
+impl Seek for Metered<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.bytes.seek(to)
+    }
+}
+
 /// The zip, whose entries share one directory of any name.
 struct Archive<'a> {
-    zip: ZipArchive<Cursor<&'a [u8]>>,
+    zip: ZipArchive<Metered<'a>>,
     directory: String,
-    bytes_left: u64,
 }
 
 impl<'a> Archive<'a> {
     fn open(bytes: &'a [u8]) -> Result<Self, Refusal> {
-        let zip = ZipArchive::new(Cursor::new(bytes)).map_err(|error| damaged(&error))?;
+        let left = Rc::new(Cell::new(MAX_DIRECTORY_BYTES));
+        let zip =
+            ZipArchive::new(Metered { bytes: Cursor::new(bytes), left: Rc::clone(&left) }).map_err(|error| damaged(&error))?;
+        left.set(bytes.len() as u64);
         let directory_of_pickle = |name: &[u8]| str::from_utf8(name.strip_suffix(b"/data.pkl")?).ok().map(str::to_owned);
         let directory = zip.file_names_raw().find_map(directory_of_pickle);
         let Some(directory) = directory else {
             return Err(Refusal::Unsupported("a zip without data.pkl, so not what torch.save writes".into()));
         };
-        let mut archive = Self { zip, directory, bytes_left: bytes.len() as u64 };
+        let mut archive = Self { zip, directory };
         match archive.read("byteorder", 16) {
             Ok(order) if order != b"little" => Err(Refusal::Unsupported("numbers in big-endian order".into())),
             // Older versions write no such entry, on little-endian machines.
@@ -116,14 +144,14 @@ impl<'a> Archive<'a> {
         if entry.compression() != CompressionMethod::Stored {
             return Err(Refusal::Unsupported(format!("{name} compressed, which torch.save never does")));
         }
-        if entry.size() > limit || entry.size() > self.bytes_left {
-            return Err(Refusal::Damaged(format!(
-                "{name} has {} bytes, expected at most {}",
-                entry.size(),
-                limit.min(self.bytes_left)
-            )));
+        if entry.size() > limit {
+            return Err(Refusal::Damaged(format!("{name} has {} bytes, expected at most {limit}", entry.size())));
         }
-        self.bytes_left -= entry.size();
+        // Uncompressed, an entry has as many bytes in the archive as out of it; so it is not read beyond its limit.
+        if entry.compressed_size() != entry.size() {
+            let (size, stored) = (entry.size(), entry.compressed_size());
+            return Err(Refusal::Damaged(format!("{name} has {size} bytes, but {stored} in the archive")));
+        }
         let mut bytes = Vec::with_capacity(entry.size() as usize);
         entry.read_to_end(&mut bytes).map_err(|error| Refusal::Damaged(format!("{name}: {error}")))?;
         Ok(bytes)
@@ -136,7 +164,26 @@ fn damaged(error: &ZipError) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
+    use zip::{ZipWriter, write::SimpleFileOptions};
+
     use super::*;
+
+    #[test]
+    fn entries_are_not_read_beyond_the_archives_length_in_sum_however_they_overlap() {
+        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+        let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+        for (name, bytes) in [("a/data.pkl", &b"."[..]), ("a/data/0", &[7; 10_000])] {
+            zip.start_file(name, stored).unwrap();
+            zip.write_all(bytes).unwrap();
+        }
+        let bytes = zip.finish().unwrap().into_inner();
+        let Ok(mut archive) = Archive::open(&bytes) else { panic!("it is sound") };
+        assert!(archive.read("data/0", 10_000).is_ok_and(|read| read == [7; 10_000]));
+        let Err(Refusal::Damaged(reason)) = archive.read("data/0", 10_000) else { panic!("twice is more than there is") };
+        assert!(reason.contains("take more bytes than they may"), "{reason}");
+    }
 
     #[test]
     fn refuses_a_tensor_that_reaches_beyond_its_storage() {

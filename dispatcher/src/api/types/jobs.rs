@@ -85,6 +85,8 @@ pub struct JobObject {
 pub struct Evaluation {
     /// Where the truth is: `s3://bucket/key`.
     pub truth: String,
+    /// Its SHA-256, where only that content is taken.
+    pub truth_sha256: Option<String>,
     /// Which of its labels; null for all but 0.
     pub label: Option<u32>,
     /// The block of the table it belongs to.
@@ -185,6 +187,8 @@ pub struct Job {
     pub pool: String,
     /// Where it is: `s3://bucket/key`.
     pub image: String,
+    /// Its SHA-256, where only that content is taken.
+    pub image_sha256: Option<String>,
     /// Which slice of a volume, from 0.
     pub slice: Option<u32>,
     /// Which values are shown: their centre and width.
