@@ -1,10 +1,11 @@
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, sync::Arc};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
+use tokio_rustls::TlsAcceptor;
 
 /// An authority of this process's own, for servers that speak TLS.
 pub struct Authority {
@@ -51,14 +52,15 @@ impl Default for Authority {
 
 impl Certificate {
     /// For a server in this process.
-    pub(crate) fn server(&self) -> ServerConfig {
+    pub fn acceptor(&self) -> TlsAcceptor {
         let certificate = CertificateDer::from_pem_slice(self.certificate.as_bytes()).expect("just made");
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).expect("just made");
-        ServerConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+        let config = ServerConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
             .with_safe_default_protocol_versions()
             .expect("ring knows TLS 1.2 and 1.3")
             .with_no_client_auth()
             .with_single_cert(vec![certificate], key)
-            .expect("the key is the certificate's")
+            .expect("the key is the certificate's");
+        TlsAcceptor::from(Arc::new(config))
     }
 }

@@ -2,7 +2,6 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -48,7 +47,7 @@ impl ObjectStore {
 
     /// The same with TLS alone.
     pub async fn start_encrypted(dir: &Path, certificate: &Certificate) -> Result<Self, ServerError> {
-        Self::start_with(dir, Some(TlsAcceptor::from(Arc::new(certificate.server())))).await
+        Self::start_with(dir, Some(certificate.acceptor())).await
     }
 
     async fn start_with(dir: &Path, tls: Option<TlsAcceptor>) -> Result<Self, ServerError> {

@@ -144,10 +144,6 @@ struct OneLineVisitor<'writer> {
 
 impl OneLineVisitor<'_> {
     fn write(&mut self, field: &Field, value: fmt::Arguments<'_>) -> fmt::Result {
-        // Where a line came from that a library wrote by the crate log.
-        if field.name().starts_with("log.") {
-            return Ok(());
-        }
         if !std::mem::take(&mut self.is_first) {
             self.writer.write_char(' ')?;
         }
