@@ -2,7 +2,8 @@
 
 use ledger::{ErrorClass, JobState, JobStatus};
 use tests::{
-    QuickWorker, System, check_every_job_has_one_result, check_quick_masks, line, png_of_blobs, png_that_begins_with, quick::HANGS,
+    QuickWorker, System, check_every_job_has_one_result, check_quick_masks, line, png_of_blobs, png_that_begins_with,
+    quick::HANGS,
 };
 
 /// It failed at its first attempt, for good, and says why.

@@ -49,7 +49,8 @@ mod tests {
     fn each_flag_is_its_own_limit() {
         let flags = ["bytes=1", "pixels=2"].map(|flag| format!("--max-image-{flag}"));
         let flags = [&flags[0], &flags[1], "--max-decoded-bytes=3", "--max-decompression-ratio=4"];
-        let limits = |flags: &[&str]| Command::try_parse_from([&["worker"], flags].concat()).map(|command| command.limits.limits());
+        let limits =
+            |flags: &[&str]| Command::try_parse_from([&["worker"], flags].concat()).map(|command| command.limits.limits());
         let expected = ImageLimits { bytes: 1, pixels: 2, decoded_bytes: 3, decompression_ratio: 4 };
         assert_eq!(limits(&flags).expect("valid"), expected);
         assert!(limits(&["--max-decompression-ratio=0"]).is_err(), "no limit is 0");

@@ -49,7 +49,8 @@ async fn reads_what_the_project_may_and_writes_where_no_other_project_reads() {
         let place = format!("s3://results/masks/{project}/{}/{}/1/", job.batch_id, job.id);
         assert!(job.result.unwrap().artifacts.iter().all(|artifact| artifact.uri.to_string().starts_with(&place)));
     }
-    let refusal = |what: &str, project: &str| format!("the {what} s3://scans/cells.png is not among what the project {project} may");
+    let refusal =
+        |what: &str, project: &str| format!("the {what} s3://scans/cells.png is not among what the project {project} may");
     failed_at_once(&system.ended(outside).await, &refusal("image", "lab"));
     failed_at_once(&system.ended(truth_outside).await, &refusal("truth", "lab"));
     failed_at_once(&system.ended(left).await, &refusal("image", "left"));
@@ -60,7 +61,10 @@ async fn reads_what_the_project_may_and_writes_where_no_other_project_reads() {
     let of_others = system.enter_request("all", &segment(&mask)).await;
     let truth_of_others = system.enter_request("all", &system.evaluation(&elsewhere, &mask)).await;
     assert_eq!(system.ended(of_itself).await.state, JobState::Succeeded);
-    failed_at_once(&system.ended(of_others).await, "lies among the results of all projects, and not in the folder of the project all");
+    failed_at_once(
+        &system.ended(of_others).await,
+        "lies among the results of all projects, and not in the folder of the project all",
+    );
     failed_at_once(&system.ended(truth_of_others).await, &format!("the truth {mask} lies among the results"));
     let fetches = worker.metrics().await.count(r#"dotmask_worker_stage_seconds_count{stage="fetch"}"#);
     assert_eq!(fetches, 3, "nothing was fetched that may not be read");
@@ -98,7 +102,8 @@ async fn takes_the_content_that_a_line_speaks_of_and_no_other() {
     }
     for (request, what, found) in other {
         let job = system.enter_request(DEFAULT_PROJECT, &request).await;
-        let expected = format!("the {what} has the SHA-256 {found}, expected {}: it is another than its line says", "0".repeat(64));
+        let expected =
+            format!("the {what} has the SHA-256 {found}, expected {}: it is another than its line says", "0".repeat(64));
         failed_at_once(&system.ended(job).await, &expected);
     }
 }
