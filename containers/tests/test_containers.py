@@ -205,6 +205,18 @@ class Compose(unittest.TestCase):
             with self.subTest(f"{service}: {variable}"):
                 self.assertRegex(value, r"\$\{\w+:\?")
 
+    def test_no_container_gains_privileges(self):
+        for name, service in services().items():
+            with self.subTest(name):
+                self.assertIn("no-new-privileges:true", service["security_opt"])
+                self.assertFalse({"privileged", "cap_add", "pid", "ipc", "network_mode", "userns_mode"} & set(service))
+
+    def test_nothing_of_the_machine_is_mounted_but_the_models(self):
+        for name, service in services().items():
+            with self.subTest(name):
+                binds = [(volume["target"], volume.get("read_only")) for volume in service.get("volumes", []) if volume["type"] == "bind"]
+                self.assertLessEqual(set(binds), {("/models", True)})
+
     def test_our_containers_may_write_nowhere_and_hold_no_capability(self):
         for name in OURS:
             with self.subTest(name):

@@ -143,6 +143,12 @@ impl System {
         self.start_dispatcher_with(&Release::this(), &self.dispatcher_address, &[]).await
     }
 
+    /// The same where every request needs a token.
+    pub async fn start_dispatcher_that_asks_for_tokens(&self) -> anyhow::Result<Program> {
+        let settings = [("DOTMASK_WITHOUT_TOKENS", "false".into())];
+        self.start_dispatcher_with(&Release::this(), &self.dispatcher_address, &settings).await
+    }
+
     async fn start_dispatcher_with(
         &self,
         release: &Release,

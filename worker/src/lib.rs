@@ -21,6 +21,8 @@ pub mod metrics;
 pub mod model;
 mod model_time;
 pub mod pull;
+#[doc(hidden)]
+pub mod readers;
 mod receipt;
 mod reuse;
 pub mod store;

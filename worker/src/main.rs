@@ -9,7 +9,10 @@ use worker::{
     commands,
 };
 
+#[expect(unsafe_code, reason = "the environment is changed before there are threads")]
 fn main() -> ExitCode {
+    // SAFETY: this is the process's only thread.
+    unsafe { broker::prepare_threads() };
     let outcome = match Cli::parse().command {
         Command::Segment(arguments) => commands::segment::segment(&arguments),
         Command::Evaluate(arguments) => commands::evaluate::evaluate(&arguments),

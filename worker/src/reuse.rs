@@ -18,8 +18,15 @@ use crate::{
 
 /// What is taken over of another job's receipt.
 #[derive(Deserialize)]
-struct LentReceipt {
+pub struct LentReceipt {
     objects: Vec<Figures>,
+}
+
+impl LentReceipt {
+    /// Reads a `receipt.json`.
+    pub fn read(bytes: &[u8]) -> anyhow::Result<Self> {
+        serde_json::from_slice(bytes).context("its receipt cannot be read")
+    }
 }
 
 impl Worker {
@@ -85,7 +92,7 @@ impl Worker {
         check_whole(&artifacts, objects.len())?;
         let mut files = try_join_all(artifacts.iter().map(|artifact| self.lent_file(artifact, objects.len()))).await?;
         let place = files.iter().position(|file| file.kind == ArtifactKind::Receipt).context("it has no receipt")?;
-        let made: LentReceipt = serde_json::from_slice(&files.swap_remove(place).bytes).context("its receipt cannot be read")?;
+        let made = LentReceipt::read(&files.swap_remove(place).bytes)?;
         ensure!(made.objects.len() == objects.len() && masks.len() == objects.len(), "it has another number of masks");
 
         let object = |(object, figures): (&Object, Figures)| SegmentedObject {

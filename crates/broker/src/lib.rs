@@ -12,8 +12,10 @@ mod consumer;
 mod errors;
 mod publisher;
 mod server;
+mod stacks;
 
 pub use consumer::{Token, Tokens, consume};
 pub use errors::BrokerError;
 pub use publisher::Publisher;
 pub use server::Server;
+pub use stacks::prepare_threads;

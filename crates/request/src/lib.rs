@@ -7,6 +7,7 @@
 mod allow_list;
 mod choices;
 mod content;
+mod lines;
 mod method;
 mod parameters;
 mod points;
@@ -19,6 +20,7 @@ mod view;
 pub use allow_list::{AllowList, Allowed, S3Folder};
 pub use choices::{Choices, Dots, Extremes, Normalisation, Padding, Region, SamPoints, SamThreshold, Similarity, Upsampling};
 pub use content::{ContentSha256, ContentSha256Error};
+pub use lines::{Line, Lines};
 pub use method::{Method, UnknownMethod};
 pub use parameters::{MAX_STEPS, Parameters, ParametersError, Recipe};
 pub use points::{Label, MAX_POINTS, Point, Points, PointsError};

@@ -6,12 +6,11 @@ use axum::{
 };
 use futures_util::StreamExt;
 use ledger::{BatchWriter, LedgerError};
-use request::{AllowList, Allowed, MAX_REQUEST_BYTES, RequestError, SegmentationRequest};
+use request::{AllowList, Allowed, Line, Lines, MAX_REQUEST_BYTES, RequestError, SegmentationRequest};
 use tokio::time::timeout;
 
 use super::{
     ApiError,
-    lines::{Line, Lines},
     types::{BadLine, ErrorBody},
 };
 

@@ -4,7 +4,6 @@ mod access;
 mod change;
 mod errors;
 mod from_ledger;
-mod lines;
 mod manifest;
 mod observe;
 mod read;

@@ -38,8 +38,9 @@ pub async fn jobs(
 }
 
 /// The scores of a batch's evaluations that have ended, by line, a page at a time.
-#[utoipa::path(get, path = "/v1/batches/{id}/scores", params(("id" = Uuid, Path, description = "The batch"), JobsQuery), responses(
-    (status = 200, body = Scores), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
+#[utoipa::path(get, path = "/v1/batches/{id}/scores", params(("id" = Uuid, Path, description = "The batch"),
+    ("after" = Option<u64>, Query, description = "Only lines after this one: the answer's `next_after`"),
+    ("limit" = Option<u32>, Query, minimum = 1, maximum = 200, description = "At most so many; 100 if left out")), responses((status = 200, body = Scores), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn scores(
     State(api): State<Api>,
     OwnBatch(id): OwnBatch,

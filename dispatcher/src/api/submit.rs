@@ -34,7 +34,7 @@ const PRIORITIES: RangeInclusive<i16> = -100..=100;
 /// A submission may be repeated: one of the same Idempotency-Key, or of the same name and content, is the same batch, answered with
 /// 200 in place of 201.
 #[utoipa::path(post, path = "/v1/batches",
-    params(BatchQuery, ("Idempotency-Key" = Option<String>, Header, description =
+    params(BatchQuery, ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = r"^[\x20-\x7e]+$", description =
         "The submission's own mark, 1 to 255 visible ASCII characters: repeated with it and the same lines, it is the same batch"),
         ("traceparent" = Option<String>, Header, description = "W3C trace context that the batch and its jobs become part of")),
     request_body(content = String, content_type = "application/x-ndjson", description =

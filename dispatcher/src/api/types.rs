@@ -23,9 +23,11 @@ pub struct BatchQuery {
     pub pool: Option<String>,
     /// Your own name for the batch: up to 200 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(min_length = 1, max_length = 200, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub name: Option<String>,
     /// Jobs of a higher priority are taken before all others of their pool: -100 to 100, 0 if left out.
     #[serde(default)]
+    #[param(minimum = -100, maximum = 100)]
     pub priority: i16,
     /// Whether its jobs may take over finished results of the same image, points, parameters and checkpoint from other such batches,
     /// in place of computing them again.
@@ -61,6 +63,7 @@ pub struct JobsQuery {
     pub after: u64,
     /// At most so many, 1 to 1000 (200 of scores); 100 if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 1, maximum = 1_000)]
     pub limit: Option<u32>,
 }
 

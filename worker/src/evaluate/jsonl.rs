@@ -44,17 +44,22 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Vec<T>> {
 }
 
 fn whole_lines(path: &Path) -> anyhow::Result<String> {
-    let mut bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(String::new()),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-    };
+    match fs::read(path) {
+        Ok(bytes) => whole(path, bytes),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+/// Without a last line that was not written to its end.
+pub fn whole(path: &Path, mut bytes: Vec<u8>) -> anyhow::Result<String> {
     let end = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
     bytes.truncate(end);
     String::from_utf8(bytes).with_context(|| format!("{} is not a file of lines of JSON", path.display()))
 }
 
-fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> anyhow::Result<Vec<T>> {
+/// A value a line.
+pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> anyhow::Result<Vec<T>> {
     let line = |(number, line): (usize, &str)| {
         serde_json::from_str(line).with_context(|| format!("{}, line {number}, was not written by this program", path.display()))
     };

@@ -8,6 +8,7 @@ mod lengths;
 use dicom_object::{DefaultDicomObject, FileMetaTable, OpenFileOptions, Tag};
 use dicom_pixeldata::{ConvertOptions, DecodedPixelData, PixelDecoder, VoiLutOption};
 use image::{RgbImage, imageops::invert};
+use lengths::Encoding;
 use request::Window;
 use tracing::subscriber::{NoSubscriber, with_default};
 
@@ -53,7 +54,7 @@ pub fn decode(bytes: &[u8], window: Option<Window>, limits: &ImageLimits) -> Res
     with_default(NoSubscriber::default(), || {
         let untrue = || Format::Dicom.damaged("an element is longer than the file");
         let (beginning, elements) = lengths::split(&bytes[132..]).ok_or_else(untrue)?;
-        if !lengths::are_true(beginning) {
+        if !lengths::are_true_at_the_beginning(beginning) {
             return Err(untrue());
         }
         let meta =
@@ -61,8 +62,12 @@ pub fn decode(bytes: &[u8], window: Option<Window>, limits: &ImageLimits) -> Res
         if !TRANSFER_SYNTAXES.contains(&meta.transfer_syntax()) {
             return Err(Format::Dicom.unsupported("it is compressed in a way other than RLE, JPEG or JPEG 2000"));
         }
-        // These two are written in another way, and are not looked at.
-        if !matches!(meta.transfer_syntax(), IMPLICIT | BIG_ENDIAN) && !lengths::are_true(elements) {
+        let encoding = match meta.transfer_syntax() {
+            IMPLICIT => Encoding::Implicit,
+            BIG_ENDIAN => Encoding::ExplicitBig,
+            _ => Encoding::Explicit,
+        };
+        if !lengths::are_true(elements, encoding) {
             return Err(untrue());
         }
         let file = OpenFileOptions::new().from_reader(bytes).map_err(|_| Format::Dicom.damaged("its data set cannot be read"))?;

@@ -40,7 +40,7 @@ impl From<ledger::Scope> for TokenScope {
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
     /// For people: whose it is, and where it is used. 1 to 200 characters.
-    #[schema(min_length = 1, max_length = 200)]
+    #[schema(min_length = 1, max_length = 200, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub name: String,
     /// What it may do.
     pub scope: TokenScope,
