@@ -11,6 +11,6 @@ pub fn frames(bytes: &[u8]) {
     }
 }
 
-pub fn limit(bytes: usize) -> usize {
-    512 * bytes + (64 << 10)
+pub fn limit(bytes: &[u8]) -> usize {
+    512 * bytes.len() + (64 << 10)
 }
