@@ -198,6 +198,7 @@ pub enum BadSettings {
 
 /// What a manifest may cost, whoever sends it.
 #[derive(Args)]
+#[expect(clippy::struct_field_names, reason = "the flags' names")]
 pub struct LimitArgs {
     /// The largest manifest, in bytes. Larger ones hold one Postgres transaction open for longer.
     #[arg(long, env = "DOTMASK_MAX_MANIFEST_BYTES", value_name = "BYTES", default_value_t = 2 << 30)]

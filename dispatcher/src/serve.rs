@@ -102,7 +102,7 @@ async fn supply(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let prepared = telemetry::retry_until_ready("postgres", &shutdown, may_come, async || {
-        let prepared = prepare(&args, &postgres).await;
+        let prepared = Box::pin(prepare(&args, &postgres)).await;
         health.set("postgres", prepared.as_ref().map(|_| ()).map_err(ToString::to_string));
         prepared
     });
@@ -137,12 +137,15 @@ pub async fn migrate(args: MigrateArgs) -> anyhow::Result<Exit> {
     server.warn_of_plain();
     let shutdown = telemetry::termination()?;
     let migrated = telemetry::retry_until_ready("postgres", &shutdown, may_come, async || {
-        let ledger = Ledger::connect_to(&server, 2).await?;
-        ledger.migrate().await?;
-        match &args.worker_role {
-            Some(role) => ledger.grant_worker(role).await,
-            None => Ok(()),
-        }
+        Box::pin(async {
+            let ledger = Ledger::connect_to(&server, 2).await?;
+            ledger.migrate().await?;
+            match &args.worker_role {
+                Some(role) => ledger.grant_worker(role).await,
+                None => Ok(()),
+            }
+        })
+        .await
     });
     let patience = args.wait_seconds.unwrap_or(Duration::MAX);
     match tokio::time::timeout(patience, migrated).await {
