@@ -148,7 +148,7 @@ pub async fn migrate(args: MigrateArgs) -> anyhow::Result<Exit> {
         .await
     });
     let patience = args.wait_seconds.unwrap_or(Duration::MAX);
-    match tokio::time::timeout(patience, migrated).await {
+    match tokio::time::timeout(patience, Box::pin(migrated)).await {
         Ok(Some(outcome)) => outcome?,
         Ok(None) => return Ok(Exit::Failed),
         Err(_) => {

@@ -96,8 +96,9 @@ impl Ledger {
     /// themselves.
     pub async fn connect_to(server: &Server, max_connections: u32) -> Result<Self> {
         let options = server.options.clone();
-        // The pool would try again until its time is up and then say no more than that.
-        let first = tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&options))
+        // The pool would try again until its time is up and then say no more than that. Boxed, as with TLS it takes kilobytes of every caller's
+        // future.
+        let first = tokio::time::timeout(CONNECT_TIMEOUT, Box::pin(PgConnection::connect_with(&options)))
             .await
             .map_err(|_| LedgerError::NoAnswer { server: server.to_string(), seconds: CONNECT_TIMEOUT.as_secs() })?
             .map_err(|source| LedgerError::unreachable(server, source))?;
@@ -133,7 +134,7 @@ impl Ledger {
     async fn patient_connection(&self) -> Result<PgConnection> {
         let doing = "connect for the migrations";
         let options = self.pool.connect_options();
-        let mut connection = PgConnection::connect_with(&options).answer(doing).await?;
+        let mut connection = Box::pin(PgConnection::connect_with(&options)).answer(doing).await?;
         sqlx::query("SET statement_timeout = 0").execute(&mut connection).answer(doing).await?;
         Ok(connection)
     }

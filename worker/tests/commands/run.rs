@@ -194,6 +194,8 @@ fn refuses_settings_that_cannot_work_before_it_asks_any_server() {
         (&damaged, ["--pool", "test"], "half.safetensors"),
         (&good, ["--heartbeat-seconds", "15"], "at most half of it"),
         (&good, ["--masks", "/tmp/masks"], "expected s3://bucket/key"),
+        (&good, ["--s3-endpoint", "http://nobody:hunter2@store"], "names a user before the server"),
+        (&good, ["--ca-file", "/nowhere/ca.pem"], "cannot read /nowhere/ca.pem"),
         (&good, ["--lease-seconds", "0"], "more than 0 seconds"),
         (&good, ["--checkpoint-sha256", "abc"], "64 hexadecimal digits"),
         (&good, ["--checkpoint-sha256", &zeros], "expected 0000"),
@@ -235,6 +237,23 @@ fn refuses_urls_that_are_none_and_says_which_without_their_password() {
         assert_eq!(ended.code, 2, "{}", ended.stderr);
         assert!(ended.stderr.contains(message) && !ended.stderr.contains("hunter2"), "{}", ended.stderr);
     }
+}
+
+#[tokio::test]
+async fn warns_of_connections_that_others_could_read() {
+    // Nobody has that address: it is for documentation.
+    let environment = [
+        ("DATABASE_URL", "postgres://nobody:hunter2@192.0.2.1/none"),
+        ("AMQP_URL", "amqp://nobody:hunter2@192.0.2.1/%2f"),
+        ("DOTMASK_S3_ENDPOINT", "http://192.0.2.1:9000"),
+    ];
+    let worker = RunningWorker::spawn(&environment.map(|(name, value)| (name.into(), value.into())), &[]);
+    for server in [r#"server="postgres" address="192.0.2.1:5432/none""#, r#"server="rabbitmq""#, r#"server="s3""#] {
+        worker.logged(server).await;
+    }
+    let ended = worker.stop(Signal::SIGTERM).await;
+    assert_eq!(ended.stderr.matches("the connection is not protected").count(), 3, "{}", ended.stderr);
+    assert!(!ended.stderr.contains("hunter2"), "{}", ended.stderr);
 }
 
 #[tokio::test]

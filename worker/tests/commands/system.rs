@@ -201,7 +201,8 @@ impl RunningWorker {
         Self::spawn(&SERVERS_AWAY.map(|(name, value)| (name.into(), value.into())), arguments)
     }
 
-    fn spawn(environment: &[(String, String)], arguments: &[&str]) -> Self {
+    /// Works for the pool `test` with these variables alone.
+    pub fn spawn(environment: &[(String, String)], arguments: &[&str]) -> Self {
         let log = tempfile::tempdir().expect("the system has a folder for temporary files");
         let stderr = fs::File::create(log.path().join("stderr")).expect("a new folder takes files");
         let mut command = worker();
