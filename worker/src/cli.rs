@@ -1,4 +1,5 @@
 //! The command line and the environment, typed and checked whole before anything starts.
+#![expect(clippy::doc_markdown, reason = "these comments are the help's text, where a backtick would be shown as one")]
 
 mod bench;
 mod evaluate;
@@ -44,7 +45,7 @@ pub enum Command {
     /// Measure what a step and an image cost, with no server.
     Bench(BenchArgs),
     /// Work on a pool's jobs until told to stop.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// List every metric of run as a Markdown table.
     Metrics,
 }

@@ -110,7 +110,7 @@ fn main() -> ExitCode {
         eprintln!("error: the quick worker knows run only");
         return ExitCode::from(2);
     };
-    match commands::run::run::<Quick>(config) {
+    match commands::run::run::<Quick>(*config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report().into(),
     }
