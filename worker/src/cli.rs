@@ -1,4 +1,5 @@
 //! The command line and the environment, typed and checked whole before anything starts.
+#![expect(clippy::doc_markdown, reason = "these comments are the help's text, where a backtick would be shown as one")]
 
 mod bench;
 mod evaluate;

@@ -9,16 +9,16 @@ use crate::{
     common::{draw_cells, sha256},
     run::artifact_uri,
     run_tasks::truth,
-    system::{RunningWorker, System},
+    system::{RunningWorker, System, evaluation, segmentation},
 };
 
 fn list(entries: &[&str]) -> AllowList {
-    AllowList::new(entries.iter().map(|entry| entry.parse().unwrap()).collect())
+    AllowList::new(entries.iter().map(|entry| entry.parse().expect("an entry")).collect())
 }
 
 fn failed_at_once(job: &JobStatus, reason: &str) {
     assert_eq!((job.state, job.attempt), (JobState::Failed, 1), "{reason}");
-    let error = job.error.as_ref().unwrap();
+    let error = job.error.as_ref().expect("a failed job says why");
     assert!(error.class == ErrorClass::Permanent && error.message.contains(reason), "{}", error.message);
 }
 
@@ -32,11 +32,11 @@ async fn reads_what_the_project_may_and_writes_where_no_other_project_reads() {
     for (project, reads) in [("lab", "s3://scans/lab"), ("all", "s3://*"), ("left", "s3://*")] {
         system.ledger.create_project(project, &list(&[reads]), 100).await.unwrap();
     }
-    let segment = |image: &S3Uri| system.request(image, "20,20,1;60,40,0", 2);
+    let segment = |image: &S3Uri| segmentation(image, "20,20,1;60,40,0", 2);
     let in_lab = system.enter_request("lab", &segment(&of_lab)).await;
     let in_default = system.enter_request(DEFAULT_PROJECT, &segment(&elsewhere)).await;
     let outside = system.enter_request("lab", &segment(&elsewhere)).await;
-    let truth_outside = system.enter_request("lab", &system.evaluation(&of_lab, &elsewhere)).await;
+    let truth_outside = system.enter_request("lab", &evaluation(&of_lab, &elsewhere)).await;
     // What was allowed when it was submitted is not any more.
     let left = system.enter_request("left", &segment(&elsewhere)).await;
     let none = ProjectChange { reads: Some(list(&[])), ..ProjectChange::default() };
@@ -59,7 +59,7 @@ async fn reads_what_the_project_may_and_writes_where_no_other_project_reads() {
     let mask = artifact_uri(&system.job(in_default).await, ArtifactKind::Mask);
     let of_itself = system.enter_request(DEFAULT_PROJECT, &segment(&mask)).await;
     let of_others = system.enter_request("all", &segment(&mask)).await;
-    let truth_of_others = system.enter_request("all", &system.evaluation(&elsewhere, &mask)).await;
+    let truth_of_others = system.enter_request("all", &evaluation(&elsewhere, &mask)).await;
     assert_eq!(system.ended(of_itself).await.state, JobState::Succeeded);
     failed_at_once(
         &system.ended(of_others).await,
@@ -80,9 +80,9 @@ async fn takes_the_content_that_a_line_speaks_of_and_no_other() {
     let (image, truth) = (system.put_image("cells.png", &cells), system.put_image("labels.png", &labels));
     let is_not: Option<ContentSha256> = Some("0".repeat(64).parse().unwrap());
     let [of_image, of_truth] = [&cells, &labels].map(|bytes| sha256(bytes));
-    let segment = |image_sha256| SegmentationRequest { image_sha256, ..system.request(&image, "20,20,1;60,40,0", 2) };
+    let segment = |image_sha256| SegmentationRequest { image_sha256, ..segmentation(&image, "20,20,1;60,40,0", 2) };
     let evaluate = |truth_sha256| {
-        let mut request = system.evaluation(&image, &truth);
+        let mut request = evaluation(&image, &truth);
         let Task::Evaluate(evaluation) = &mut request.task else { panic!("an evaluation") };
         evaluation.truth_sha256 = truth_sha256;
         request

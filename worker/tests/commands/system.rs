@@ -96,17 +96,6 @@ impl System {
         self.enter_request(DEFAULT_PROJECT, &request_of(image, task, steps)).await
     }
 
-    /// A request for one object.
-    pub fn request(&self, image: &S3Uri, points: &str, steps: u32) -> SegmentationRequest {
-        let points = points.parse().expect("valid");
-        request_of(image, Task::Segment(vec![Object { id: None, points }]), steps)
-    }
-
-    /// A request for a comparison on one point that is drawn.
-    pub fn evaluation(&self, image: &S3Uri, truth: &S3Uri) -> SegmentationRequest {
-        request_of(image, compared(truth, None, "1/0", 1), 2)
-    }
-
     /// Enters a batch of this one job of the project into the ledger; its token stays in the outbox.
     pub async fn enter_request(&self, project: &str, request: &SegmentationRequest) -> Uuid {
         let new = NewBatch { project: project.into(), pool: "test".into(), ..NewBatch::default() };
@@ -144,6 +133,17 @@ impl System {
         until("the job has ended", async || self.job(id).await.state.is_terminal()).await;
         self.job(id).await
     }
+}
+
+/// A request for one object.
+pub fn segmentation(image: &S3Uri, points: &str, steps: u32) -> SegmentationRequest {
+    let points = points.parse().expect("valid");
+    request_of(image, Task::Segment(vec![Object { id: None, points }]), steps)
+}
+
+/// A request for a comparison on one point that is drawn.
+pub fn evaluation(image: &S3Uri, truth: &S3Uri) -> SegmentationRequest {
+    request_of(image, compared(truth, None, "1/0", 1), 2)
 }
 
 fn request_of(image: &S3Uri, task: Task, steps: u32) -> SegmentationRequest {

@@ -158,8 +158,8 @@ mod tests {
         let refusal = |text: &str| mask(text.as_bytes(), (100, 100), &ImageLimits::default()).unwrap_err();
         let entities = "<!DOCTYPE Annotations [<!ENTITY a \"aa\"><!ENTITY b \"&a;&a;\">]><Annotations>&b;</Annotations>";
         assert!(refusal(entities).contains("XML with DTD detected"), "{}", refusal(entities));
-        let attributes: String = (0..10_000).map(|number| format!(" a{number}=\"\"")).collect();
-        assert_eq!(refusal(&format!("<Annotations{attributes}/>")), "a tag or a text in it has more than 65536 bytes");
+        let attributes = (0..10_000).map(|number| format!("a{number}=\"\"")).collect::<Vec<_>>().join(" ");
+        assert_eq!(refusal(&format!("<Annotations {attributes}/>")), "a tag or a text in it has more than 65536 bytes");
         let many = format!("<Annotations>{}</Annotations>", "<a/>".repeat(4_000_000));
         assert_eq!(refusal(&many), "it has more than 4000000 elements and texts");
         let deep = "<Annotations>".repeat(1_000_000);
