@@ -249,11 +249,11 @@ impl SegmentArgs {
 /// Where the files are that hold the URLs of servers, if no variables do.
 #[derive(Debug, Clone, Args)]
 pub struct UrlArgs {
-    /// The file that holds postgres://user:password@host:port/database, in place of the variable that does, `[env: DATABASE_URL]`. No flag takes
+    /// The file that holds postgres://user:password@host:port/database, in place of the variable that does, [env: DATABASE_URL]. No flag takes
     /// the URL itself: arguments are visible to others.
     #[arg(long, env = "DATABASE_URL_FILE", value_name = "FILE")]
     database_url_file: Option<PathBuf>,
-    /// The file that holds amqp://user:password@host:port/vhost, in place of the variable that does, `[env: AMQP_URL]`.
+    /// The file that holds amqp://user:password@host:port/vhost, in place of the variable that does, [env: AMQP_URL].
     #[arg(long, env = "AMQP_URL_FILE", value_name = "FILE")]
     amqp_url_file: Option<PathBuf>,
 }

@@ -5,7 +5,6 @@ use images::ImageLimits;
 
 /// Checked before the cost is paid: all but the first by the file's header.
 #[derive(Debug, Clone, Args)]
-#[expect(clippy::struct_field_names, reason = "the flags' names")]
 #[command(next_help_heading = "Limits on an image and on a truth")]
 pub struct LimitArgs {
     /// The file's size, in bytes.
