@@ -3,20 +3,19 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use ledger::{Ledger, LedgerError, NewToken, Project, ProjectChange, TokenStatus};
+use ledger::{Ledger, NewToken, Project, ProjectChange, TokenStatus};
 use request::{AllowList, Allowed};
-use secrets::Secret;
 
 use crate::{
     Exit,
-    cli::{ProjectArgs, ProjectCommand, TokenArgs, TokenCommand},
+    cli::{PostgresArgs, ProjectArgs, ProjectCommand, TokenArgs, TokenCommand},
 };
 
 const DAY: Duration = Duration::from_hours(24);
 
 /// Makes, changes and lists projects.
 pub async fn projects(args: ProjectArgs) -> anyhow::Result<Exit> {
-    let ledger = connect(&args.postgres.url()?).await?;
+    let ledger = connect(&args.postgres).await?;
     match args.command {
         ProjectCommand::Create { name, read, max_waiting_jobs } => {
             if !ledger.create_project(&name, &AllowList::new(read), max_waiting_jobs).await? {
@@ -44,7 +43,7 @@ pub async fn projects(args: ProjectArgs) -> anyhow::Result<Exit> {
 
 /// Makes, revokes and lists tokens.
 pub async fn tokens(args: TokenArgs) -> anyhow::Result<Exit> {
-    let ledger = connect(&args.postgres.url()?).await?;
+    let ledger = connect(&args.postgres).await?;
     match args.command {
         TokenCommand::Create { project, scope, name, days } => {
             let token = NewToken { project, name, scope: scope.into(), lifetime: days.map(|days| DAY * days) };
@@ -72,8 +71,10 @@ pub async fn tokens(args: TokenArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-async fn connect(database_url: &Secret) -> Result<Ledger, LedgerError> {
-    Ledger::connect(database_url.expose(), 1).await
+async fn connect(postgres: &PostgresArgs) -> anyhow::Result<Ledger> {
+    let server = postgres.server()?;
+    server.warn_of_plain();
+    Ok(Ledger::connect_to(&server, 1).await?)
 }
 
 /// By this machine's clock; whether a token is refused is for the database's to say.

@@ -10,8 +10,9 @@ use evaluation::datasets::Kind;
 use ledger::DEFAULT_MAX_WAITING_JOBS;
 use request::{Allowed, MAX_OBJECTS, MAX_POINTS};
 use reqwest::Url;
-use secrets::{Secret, SecretError};
+use secrets::{Secret, SecretError, names_user};
 use telemetry::LogFormat;
+use tls::{Authorities, AuthoritiesError};
 use uuid::Uuid;
 
 pub use self::data_set::{DataArgs, DataSet};
@@ -63,12 +64,32 @@ pub struct PostgresArgs {
     /// the URL itself: arguments are visible to others.
     #[arg(long, env = "DATABASE_URL_FILE", value_name = "FILE")]
     database_url_file: Option<PathBuf>,
+    /// Whom to trust.
+    #[command(flatten)]
+    pub trust: TrustArgs,
 }
 
 impl PostgresArgs {
-    /// The URL.
-    pub fn url(&self) -> Result<Secret, SecretError> {
-        Secret::required("DATABASE_URL", self.database_url_file.as_deref())
+    /// Where it is, how to log in, and how to know it.
+    pub fn server(&self) -> anyhow::Result<ledger::Server> {
+        let url = Secret::required("DATABASE_URL", self.database_url_file.as_deref())?;
+        Ok(ledger::Server::new(url.expose(), &self.trust.authorities()?)?)
+    }
+}
+
+/// Whom to trust.
+#[derive(Args)]
+pub struct TrustArgs {
+    /// The file with the certificates, in PEM, of authorities that are trusted beside the system's to say who a server is that is reached by
+    /// TLS.
+    #[arg(long, env = "DOTMASK_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+}
+
+impl TrustArgs {
+    /// Whom to trust beside the system's authorities.
+    pub fn authorities(&self) -> Result<Authorities, AuthoritiesError> {
+        Authorities::read(self.ca_file.as_deref())
     }
 }
 
@@ -81,9 +102,10 @@ pub struct RabbitMqArgs {
 }
 
 impl RabbitMqArgs {
-    /// The URL.
-    pub fn url(&self) -> Result<Secret, SecretError> {
-        Secret::required("AMQP_URL", self.amqp_url_file.as_deref())
+    /// Where it is, how to log in, and how to know it.
+    pub fn server(&self, trust: &TrustArgs) -> anyhow::Result<broker::Server> {
+        let url = Secret::required("AMQP_URL", self.amqp_url_file.as_deref())?;
+        Ok(broker::Server::new(url.expose(), &trust.authorities()?)?)
     }
 }
 
@@ -166,10 +188,17 @@ pub enum BadSettings {
         /// Where it was to listen.
         listen: SocketAddr,
     },
+    /// A user, and perhaps a password, in a URL that has none and is shown.
+    #[error("{variable} names a user before the server, expected http://host:port; a password has no place there")]
+    UserInUrl {
+        /// Which URL.
+        variable: &'static str,
+    },
 }
 
 /// What a manifest may cost, whoever sends it.
 #[derive(Args)]
+#[expect(clippy::struct_field_names, reason = "the flags' names")]
 pub struct LimitArgs {
     /// The largest manifest, in bytes. Larger ones hold one Postgres transaction open for longer.
     #[arg(long, env = "DOTMASK_MAX_MANIFEST_BYTES", value_name = "BYTES", default_value_t = 2 << 30)]
@@ -212,9 +241,21 @@ pub struct ServerArgs {
     /// neither.
     #[arg(long, env = "DOTMASK_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Whom to trust.
+    #[command(flatten)]
+    pub trust: TrustArgs,
 }
 
 impl ServerArgs {
+    /// What no single value shows to be wrong: the URL is shown in messages, and must hold no password.
+    pub fn check(&self) -> Result<(), BadSettings> {
+        if names_user(self.url.as_str()) {
+            Err(BadSettings::UserInUrl { variable: "DOTMASK_SERVER (or --server)" })
+        } else {
+            Ok(())
+        }
+    }
+
     /// The API token, if there is one.
     pub fn token(&self) -> Result<Option<Secret>, SecretError> {
         Secret::optional("DOTMASK_TOKEN", self.token_file.as_deref())

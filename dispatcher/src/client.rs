@@ -3,10 +3,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use futures_util::TryFutureExt;
-use reqwest::{Body, Method, RequestBuilder, Response, StatusCode, Url, redirect::Policy};
+use reqwest::{Body, Certificate, Method, RequestBuilder, Response, StatusCode, Url, redirect::Policy};
 use secrets::Secret;
 use serde::{Serialize, de::DeserializeOwned};
-use telemetry::Backoff;
+use telemetry::{Backoff, Printable};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -132,8 +132,17 @@ impl Client {
     /// For the dispatcher there; nothing is sent yet.
     pub fn new(args: &ServerArgs) -> anyhow::Result<Self> {
         // The API never sends its clients elsewhere, and who does must not get the token.
-        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(Policy::none()).build()?;
-        let (server, token) = (args.url.clone(), args.token()?);
+        args.check()?;
+        let (server, token, authorities) = (args.url.clone(), args.token()?, args.trust.authorities()?);
+        if token.is_some() && tls::is_plain_http(server.as_str()) {
+            tls::warn_of_plain("dispatcher", server.as_str(), "reach it by https://, or the token is everybody's on the way");
+        }
+        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(Policy::none());
+        let http = match authorities.pem() {
+            Some(pem) => http.tls_certs_merge(Certificate::from_pem_bundle(pem.as_bytes())?),
+            None => http,
+        };
+        let http = http.build()?;
         Ok(Self { http, server, token })
     }
 
@@ -200,7 +209,7 @@ impl Client {
                 }
             };
             if failing_since.is_none() {
-                say(&format!("{error}; trying again for {} s", patience.as_secs()));
+                say(&format!("{}; trying again for {} s", Printable(&error), patience.as_secs()));
                 failing_since = Some(Instant::now());
             }
             tokio::time::sleep(backoff.next_wait()).await;
@@ -281,6 +290,9 @@ impl Client {
 
 /// The cause that says most: the layers above it only repeat the URL.
 fn innermost(error: &reqwest::Error) -> String {
+    if let Some(reason) = tls::explain(error) {
+        return reason;
+    }
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
         cause = source;

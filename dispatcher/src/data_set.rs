@@ -9,6 +9,7 @@ use images::ImageLimits;
 use objects::{Objects, ObjectsError};
 use request::{Evaluation, EvaluationDots, Method, Parameters, S3Uri, SegmentationRequest, Setting, Task, UriError};
 use reqwest::Body;
+use tls::Authorities;
 use tokio::runtime::Handle;
 
 use crate::{
@@ -57,10 +58,12 @@ impl DataSetError {
 }
 
 /// The manifest of a data set: one line a case and setting. Truths are read where only they say which cases there are.
-pub async fn manifest(data_set: DataSet, args: &DataArgs) -> anyhow::Result<Body> {
+pub async fn manifest(data_set: DataSet, args: &DataArgs, authorities: Authorities) -> anyhow::Result<Body> {
     let question = Question::new(args).map_err(DataSetError::Arguments)?;
     let options = args.options();
-    let objects = Objects::connect(&args.store()).await;
+    let store = args.store(authorities)?;
+    store.warn_of_plain();
+    let objects = Objects::connect(&store).await;
     let DataSet { kind, bucket, prefix } = data_set;
     let folder = Folder { objects, runtime: Handle::current(), bucket, prefix };
     // Truths are decoded, which takes a while.

@@ -19,7 +19,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use secrets::SecretError;
-use telemetry::{Service, TelemetryError};
+use telemetry::{Printable, Service, TelemetryError};
+use tls::AuthoritiesError;
 
 use crate::{
     cli::{BadSettings, Cli, Command},
@@ -33,9 +34,9 @@ async fn main() -> ExitCode {
     match run(cli).await {
         Ok(code) => code.into(),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {:#}", Printable(&error));
             if let Some(hint) = error.downcast_ref::<ClientError>().and_then(ClientError::hint) {
-                eprintln!("hint: {hint}");
+                eprintln!("hint: {}", Printable(hint));
             }
             exit(&error).into()
         }
@@ -75,13 +76,14 @@ fn exit(error: &anyhow::Error) -> Exit {
     if let Some(error) = error.downcast_ref::<DataSetError>() {
         return error.exit();
     }
-    if error.is::<TelemetryError>() || error.is::<SecretError>() || error.is::<BadSettings>() {
+    if error.is::<TelemetryError>() || error.is::<SecretError>() || error.is::<AuthoritiesError>() || error.is::<BadSettings>() {
         return Exit::BadInput;
     }
     let is_bad_url = matches!(error.downcast_ref(), Some(BrokerError::Url { .. }));
     match error.downcast_ref() {
         Some(
             LedgerError::Url { .. }
+            | LedgerError::Tls { .. }
             | LedgerError::PoolName { .. }
             | LedgerError::UnknownRole { .. }
             | LedgerError::ProjectName { .. }

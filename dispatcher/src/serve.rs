@@ -8,7 +8,6 @@ use std::{
 
 use anyhow::Context;
 use ledger::{Ledger, LedgerError};
-use secrets::Secret;
 use telemetry::{Catalogue, Health};
 use tokio::{
     net::TcpListener,
@@ -28,17 +27,12 @@ use crate::{
 /// Requests under way when the process is told to stop have so long to finish; what is left of traces has another second.
 const DRAIN: Duration = Duration::from_secs(9);
 
-/// Where the servers are.
-struct Urls {
-    database: Secret,
-    amqp: Secret,
-}
-
 /// Serves until SIGTERM or SIGINT.
 pub async fn run(args: ServeArgs) -> anyhow::Result<Exit> {
     args.check()?;
-    let urls = Urls { database: args.postgres.url()?, amqp: args.rabbitmq.url()? };
-    broker::check_url(urls.amqp.expose())?;
+    let (postgres, rabbitmq) = (args.postgres.server()?, args.rabbitmq.server(&args.postgres.trust)?);
+    postgres.warn_of_plain();
+    rabbitmq.warn_of_plain();
     let shutdown = telemetry::termination()?;
     let (metrics, health, catalogue) = catalogue()?;
     let api = Api {
@@ -67,7 +61,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<Exit> {
     );
     let background = async {
         // The server must not outlive a part that cannot start.
-        let outcome = supply(args, urls, api, metrics, health, shutdown.clone()).await;
+        let outcome = supply(args, postgres, rabbitmq, api, metrics, health, shutdown.clone()).await;
         shutdown.cancel();
         outcome
     };
@@ -100,28 +94,29 @@ pub fn list_metrics() -> anyhow::Result<Exit> {
 /// Reaches Postgres, however long that takes, and runs the tasks until `shutdown`.
 async fn supply(
     args: ServeArgs,
-    urls: Urls,
+    postgres: ledger::Server,
+    rabbitmq: broker::Server,
     api: Api,
     metrics: Metrics,
     health: Health,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let prepared = telemetry::retry_until_ready("postgres", &shutdown, may_come, async || {
-        let prepared = prepare(&args, &urls.database).await;
+        let prepared = Box::pin(prepare(&args, &postgres)).await;
         health.set("postgres", prepared.as_ref().map(|_| ()).map_err(ToString::to_string));
         prepared
     });
     let Some(ledger) = prepared.await.transpose()? else { return Ok(()) };
     let ledger = api.ledger.get_or_init(|| ledger).clone();
     tracing::info!(pools = args.pools.join(","), "ready to take batches in");
-    let tasks = Tasks { ledger, amqp_url: urls.amqp, outbox_filled: api.outbox_filled, metrics, health, shutdown };
+    let tasks = Tasks { ledger, rabbitmq, outbox_filled: api.outbox_filled, metrics, health, shutdown };
     let every = Periods { reap: args.reap_seconds, reconcile: args.reconcile_seconds, age: args.ageing_seconds };
     tasks.spawn(every, api.workloads).join_all().await;
     Ok(())
 }
 
-async fn prepare(args: &ServeArgs, database_url: &Secret) -> Result<Ledger, LedgerError> {
-    let ledger = Ledger::connect(database_url.expose(), args.postgres_connections).await?;
+async fn prepare(args: &ServeArgs, server: &ledger::Server) -> Result<Ledger, LedgerError> {
+    let ledger = Ledger::connect_to(server, args.postgres_connections).await?;
     if args.migrate {
         ledger.migrate().await?;
     }
@@ -138,18 +133,22 @@ fn may_come(error: &LedgerError) -> bool {
 
 /// Brings the database up to date.
 pub async fn migrate(args: MigrateArgs) -> anyhow::Result<Exit> {
-    let database_url = args.postgres.url()?;
+    let server = args.postgres.server()?;
+    server.warn_of_plain();
     let shutdown = telemetry::termination()?;
     let migrated = telemetry::retry_until_ready("postgres", &shutdown, may_come, async || {
-        let ledger = Ledger::connect(database_url.expose(), 2).await?;
-        ledger.migrate().await?;
-        match &args.worker_role {
-            Some(role) => ledger.grant_worker(role).await,
-            None => Ok(()),
-        }
+        Box::pin(async {
+            let ledger = Ledger::connect_to(&server, 2).await?;
+            ledger.migrate().await?;
+            match &args.worker_role {
+                Some(role) => ledger.grant_worker(role).await,
+                None => Ok(()),
+            }
+        })
+        .await
     });
     let patience = args.wait_seconds.unwrap_or(Duration::MAX);
-    match tokio::time::timeout(patience, migrated).await {
+    match tokio::time::timeout(patience, Box::pin(migrated)).await {
         Ok(Some(outcome)) => outcome?,
         Ok(None) => return Ok(Exit::Failed),
         Err(_) => {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use reqwest::Body;
+use telemetry::Printable;
 use tokio::fs::File;
 use tokio_util::io::ReaderStream;
 use tracing::{Instrument as _, field::Empty};
@@ -48,7 +49,9 @@ pub async fn run(args: SubmitArgs) -> anyhow::Result<Exit> {
 async fn submit(args: &SubmitArgs, traceparent: Option<&str>) -> anyhow::Result<(Client, SubmittedBatch)> {
     let mut manifest = match (&args.manifest, args.data.data.clone()) {
         (Some(manifest), _) => Manifest::open(manifest).await?,
-        (None, Some(data_set)) => Manifest::Once(Some(data_set::manifest(data_set, &args.data).await?)),
+        (None, Some(data_set)) => {
+            Manifest::Once(Some(data_set::manifest(data_set, &args.data, args.server.trust.authorities()?).await?))
+        }
         (None, None) => unreachable!("the command line has one of them"),
     };
     let client = Client::new(&args.server)?;
@@ -107,7 +110,7 @@ fn stream(file: File) -> Body {
 
 fn list_bad_lines(body: &ErrorBody) {
     for bad in &body.lines {
-        eprintln!("line {}: {}", bad.line, bad.error);
+        eprintln!("line {}: {}", bad.line, Printable(&bad.error));
     }
     let listed = body.lines.len() as u64;
     if let Some(all) = body.bad_lines.filter(|&all| all > listed) {

@@ -228,6 +228,16 @@ class EachValueSet(unittest.TestCase):
         mounts = [mount["name"] for mount in only_container(made)["volumeMounts"]]
         self.assertEqual(sorted(volumes), sorted(mounts))
 
+    @for_each_object("Deployment", "Job")
+    def test_every_program_reads_the_authorities_where_they_are_mounted(self, made, objects):
+        volumes = {volume["name"]: volume for volume in pod_template(made)["spec"]["volumes"]}
+        file = settings(made, objects)[0].get("DOTMASK_CA_FILE")
+        self.assertEqual(file is not None, "authorities" in volumes)
+        if file:
+            (mount,) = [mount for mount in only_container(made)["volumeMounts"] if mount["name"] == "authorities"]
+            paths = [item["path"] for item in volumes["authorities"]["configMap"]["items"]]
+            self.assertEqual([file], [f"{mount['mountPath']}/{path}" for path in paths])
+
     @for_each_value_set
     def test_the_migration_needs_nothing_that_comes_after_it(self, objects):
         (job,) = of_kind(objects, "Job")
@@ -236,7 +246,8 @@ class EachValueSet(unittest.TestCase):
         self.assertIn(("Job", name(job)), hooks)
         self.assertIn(("ServiceAccount", pod["serviceAccountName"]), hooks)
         self.assertNotIn("envFrom", only_container(job))
-        self.assertEqual([volume for volume in pod["volumes"] if "configMap" in volume], [])
+        # The authorities' ConfigMap is people's own, and there before.
+        self.assertEqual([volume for volume in pod["volumes"] if "configMap" in volume and volume["name"] != "authorities"], [])
         for made in hooks.values():
             annotations = made["metadata"]["annotations"]
             self.assertEqual(annotations["helm.sh/hook"], "pre-install,pre-upgrade")

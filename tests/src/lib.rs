@@ -12,6 +12,7 @@ mod quick_worker;
 mod raw_amqp;
 mod system;
 mod verdict;
+mod written;
 
 pub use collector::{Collector, ExportedSpan};
 pub use images::{jpeg_of_blobs, labels_of_blobs, png_of_blobs, png_that_begins_with, tiff16_of_blobs};
@@ -19,3 +20,4 @@ pub use quick_worker::{ModelTime, QuickWorker, line};
 pub use raw_amqp::send_nested_headers;
 pub use system::{BUCKET, POOL, Release, System, WorkerSettings, log_lines, repository};
 pub use verdict::{check_every_job_has_one_result, check_quick_masks};
+pub use written::Written;

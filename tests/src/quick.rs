@@ -8,6 +8,8 @@ use images::ImageLimits;
 use request::{Parameters, Points, View};
 use sha2::{Digest as _, Sha256};
 
+/// The red of an image's first pixel that makes the model's thread stand still for ever.
+pub const HANGS: u8 = 250;
 /// The red of an image's first pixel that makes the worker end as a crash does.
 pub const ABORTS: u8 = 251;
 /// The red of an image's first pixel that makes the model's thread panic.

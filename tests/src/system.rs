@@ -12,7 +12,7 @@ use lapin::{
     types::FieldTable,
 };
 use ledger::{BatchStatus, JobStatus, Ledger};
-use servers::{Program, Stack};
+use servers::{Authority, Program, Stack};
 use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -94,10 +94,23 @@ impl System {
         Ok(system)
     }
 
+    /// The same with servers that programs have to reach by TLS, with certificates of this authority.
+    pub async fn start_encrypted(authority: &Authority) -> anyhow::Result<Self> {
+        let dir = TempDir::with_prefix("dotmask-test-")?;
+        let stack = Stack::start_encrypted(dir.path(), authority).await?;
+        let system = Self::with(dir, stack).await?;
+        system.ledger.migrate().await?;
+        Ok(system)
+    }
+
     /// Starts the servers; the database has no tables yet.
     pub async fn start_empty() -> anyhow::Result<Self> {
         let dir = TempDir::with_prefix("dotmask-test-")?;
         let stack = Stack::start(dir.path()).await?;
+        Self::with(dir, stack).await
+    }
+
+    async fn with(dir: TempDir, stack: Stack) -> anyhow::Result<Self> {
         stack.objects.create_bucket(BUCKET)?;
         let ledger = Ledger::connect(&stack.postgres.url(), 4).await?;
         let [dispatcher_address, dispatcher_metrics_address] = servers::free_ports().map(|port| format!("127.0.0.1:{port}"));

@@ -2,8 +2,8 @@
 
 use std::{fs, path::PathBuf};
 
-use ledger::{ArtifactKind, JobStatus, NewBatch};
-use request::SegmentationRequest;
+use ledger::{ArtifactKind, DEFAULT_PROJECT, JobStatus, NewBatch};
+use request::{AllowList, SegmentationRequest};
 use tests::{BUCKET, POOL, QuickWorker, System, check_every_job_has_one_result, check_quick_masks, line, png_of_blobs};
 use uuid::Uuid;
 
@@ -11,7 +11,13 @@ const STEPS: u64 = 20;
 
 /// The job of a batch of one, once it has ended.
 async fn run(system: &System, line: &str, reuse: bool) -> anyhow::Result<JobStatus> {
-    let mut batch = system.ledger.begin_batch(NewBatch { pool: POOL.into(), reuse, ..NewBatch::default() }).await?;
+    run_in(DEFAULT_PROJECT, system, line, reuse).await
+}
+
+/// The same in another project.
+async fn run_in(project: &str, system: &System, line: &str, reuse: bool) -> anyhow::Result<JobStatus> {
+    let new = NewBatch { project: project.into(), pool: POOL.into(), reuse, ..NewBatch::default() };
+    let mut batch = system.ledger.begin_batch(new).await?;
     batch.push(1, &SegmentationRequest::from_line(line.as_bytes())?).await?;
     let batch = batch.commit().await?.id;
     system.wait_until_done(batch).await?;
@@ -47,6 +53,12 @@ async fn a_job_of_the_same_content_takes_the_result_over_where_its_batch_allows_
     assert_eq!(worker.steps().await, 3 * STEPS, "computed where the batch does not allow it");
     run(&system, &line("a.png", STEPS as u32 + 1), true).await?;
     assert_eq!(worker.steps().await, 4 * STEPS + 1, "other parameters are another content");
+    system.ledger.create_project("other", &AllowList::new(vec!["s3://*".parse()?]), 100).await?;
+    run_in("other", &system, &same, true).await?;
+    assert_eq!(worker.steps().await, 5 * STEPS + 1, "nothing is taken over from another project");
+    run_in("other", &system, &same, true).await?;
+    assert_eq!(worker.steps().await, 5 * STEPS + 1, "within it is");
+    assert_eq!(worker.count("dotmask_worker_results_reused_total").await?, 2);
 
     let [of_taker, of_lender] = [&taker, &lender].map(|job| job.result.as_ref().expect("succeeded"));
     assert_eq!(of_taker.masks, of_lender.masks);

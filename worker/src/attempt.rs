@@ -118,8 +118,8 @@ mod tests {
             std::future::pending::<()>().await;
         };
         tokio::select! { () = work => {}, () = attempt.overdue() => {} }
-        // It has all of its time when the others are done, but for what passed before it waited for them.
-        assert!(began.elapsed() >= limit + others - Duration::from_millis(100), "{:?}", began.elapsed());
+        // It still has its time when the others are done, but for what passed before it waited for them.
+        assert!(began.elapsed() >= others + limit / 2, "{:?}", began.elapsed());
     }
 
     #[tokio::test]

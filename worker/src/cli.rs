@@ -1,4 +1,5 @@
 //! The command line and the environment, typed and checked whole before anything starts.
+#![expect(clippy::doc_markdown, reason = "these comments are the help's text, where a backtick would be shown as one")]
 
 mod bench;
 mod evaluate;
@@ -10,9 +11,10 @@ use anyhow::{Context as _, ensure};
 use clap::{Args, Parser, Subcommand};
 use ledger::Lease;
 use request::{MAX_OBJECTS, Object, Parameters, PointsError, Recipe, S3Folder, S3Uri, View, Window};
-use secrets::{Secret, SecretError};
+use secrets::{Secret, names_user};
 use segmenter::{Activations, Compute, Device, Precision};
 use telemetry::LogFormat;
+use tls::Authorities;
 
 pub use self::{
     bench::{BenchArgs, PictureSize, WeightsArgs},
@@ -43,7 +45,7 @@ pub enum Command {
     /// Measure what a step and an image cost, with no server.
     Bench(BenchArgs),
     /// Work on a pool's jobs until told to stop.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// List every metric of run as a Markdown table.
     Metrics,
 }
@@ -256,21 +258,26 @@ pub struct UrlArgs {
     amqp_url_file: Option<PathBuf>,
 }
 
-/// The URLs of servers, with passwords.
-#[derive(Debug, Clone)]
-pub struct Urls {
-    /// Of Postgres.
-    pub database: Secret,
-    /// Of RabbitMQ.
-    pub amqp: Secret,
+/// The servers whose URLs hold passwords.
+#[derive(Clone)]
+pub struct Servers {
+    /// Postgres.
+    pub postgres: ledger::Server,
+    /// RabbitMQ.
+    pub rabbitmq: broker::Server,
+    /// Whom to trust beside the system's authorities, as the object store's client asks.
+    pub authorities: Authorities,
 }
 
 impl UrlArgs {
-    /// What the variables or the files hold.
-    pub fn read(&self) -> Result<Urls, SecretError> {
-        Ok(Urls {
-            database: Secret::required("DATABASE_URL", self.database_url_file.as_deref())?,
-            amqp: Secret::required("AMQP_URL", self.amqp_url_file.as_deref())?,
+    /// The servers that the variables or the files name; they may show certificates of these authorities.
+    pub fn servers(&self, authorities: Authorities) -> anyhow::Result<Servers> {
+        let database_url = Secret::required("DATABASE_URL", self.database_url_file.as_deref())?;
+        let amqp_url = Secret::required("AMQP_URL", self.amqp_url_file.as_deref())?;
+        Ok(Servers {
+            postgres: ledger::Server::new(database_url.expose(), &authorities)?,
+            rabbitmq: broker::Server::new(amqp_url.expose(), &authorities)?,
+            authorities,
         })
     }
 }
@@ -284,6 +291,10 @@ pub struct RunArgs {
     /// Where the object store is, if it is not AWS.
     #[arg(long, env = "DOTMASK_S3_ENDPOINT", value_name = "URL")]
     pub s3_endpoint: Option<String>,
+    /// The file with the certificates, in PEM, of authorities that are trusted beside the system's to say who Postgres, RabbitMQ and the object
+    /// store are, where they are reached by TLS.
+    #[arg(long, env = "DOTMASK_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     /// The object store's region.
     #[arg(long, env = "AWS_REGION", default_value = "us-east-1")]
     pub s3_region: String,
@@ -333,18 +344,22 @@ pub struct RunArgs {
 
 impl RunArgs {
     /// Where the servers are, if nothing is wrong that no single value shows.
-    pub fn check(&self) -> anyhow::Result<Urls> {
+    pub fn check(&self) -> anyhow::Result<Servers> {
         ensure!(
             self.heartbeat_seconds * 2 <= self.lease_seconds,
             "a heartbeat every {} s cannot keep a lease of {} s: make it at most half of it",
             self.heartbeat_seconds.as_secs_f64(),
             self.lease_seconds.as_secs_f64(),
         );
-        let urls = self.urls.read()?;
-        broker::check_url(urls.amqp.expose())?;
+        // Messages show it.
+        ensure!(
+            !self.s3_endpoint.as_deref().is_some_and(names_user),
+            "--s3-endpoint (DOTMASK_S3_ENDPOINT) names a user before the server, expected http://host:port; credentials have no place there"
+        );
+        let servers = self.urls.servers(Authorities::read(self.ca_file.as_deref())?)?;
         self.checkpoint.source()?;
         self.pod.pod()?;
-        Ok(urls)
+        Ok(servers)
     }
 }
 

@@ -8,6 +8,7 @@ use ledger::{ErrorClass, LedgerError};
 use objects::ObjectsError;
 use request::{ContentSha256, PointsError};
 use segmenter::SegmentError;
+use telemetry::Printable;
 
 /// Why a job has no masks. [`JobError::class`] alone decides what happens to the job.
 #[derive(Debug, thiserror::Error)]
@@ -16,7 +17,9 @@ pub enum JobError {
     #[error("cannot fetch the image: {0}")]
     Fetch(#[source] ObjectsError),
     /// Outside what the project's requests may read.
-    #[error("the {what} {uri} is not among what the project {project} may read; put it where that is, or have its folder allowed")]
+    #[error(
+        "the {what} {uri} is not among what the project {project} may read; put it where that is, or have its folder allowed"
+    )]
     NotAllowed {
         /// `image` or `truth`.
         what: &'static str,
@@ -26,7 +29,9 @@ pub enum JobError {
         project: String,
     },
     /// Among the results, but not those of the job's project.
-    #[error("the {what} {uri} lies among the results of all projects, and not in the folder of the project {project}; name another")]
+    #[error(
+        "the {what} {uri} lies among the results of all projects, and not in the folder of the project {project}; name another"
+    )]
     OthersResult {
         /// `image` or `truth`.
         what: &'static str,
@@ -220,7 +225,7 @@ impl Failure {
 
     /// Says on stderr what went wrong; the process's exit code.
     pub fn report(&self) -> u8 {
-        eprintln!("error: {self}");
+        eprintln!("error: {}", Printable(self));
         match self {
             Self::Failed(_) => 1,
             Self::BadInput(_) => 2,
@@ -257,11 +262,7 @@ mod tests {
             JobError::NotAllowed { what: "image", uri: String::new(), project: String::new() },
             JobError::OthersResult { what: "image", uri: String::new(), project: String::new() },
             JobError::Unsteady { etags: [None, None], source: Box::new(gone()) },
-            JobError::OtherContent {
-                what: "image",
-                found: String::new(),
-                expected: "0".repeat(64).parse().expect("64 digits"),
-            },
+            JobError::OtherContent { what: "image", found: String::new(), expected: "0".repeat(64).parse().expect("64 digits") },
             JobError::Decode(ImageError::Empty),
             JobError::Segment(SegmentError::ConstantSimilarity),
             JobError::Segment(SegmentError::Torch { reason: String::new() }),

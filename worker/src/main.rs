@@ -17,7 +17,7 @@ fn main() -> ExitCode {
         Command::Segment(arguments) => commands::segment::segment(&arguments),
         Command::Evaluate(arguments) => commands::evaluate::evaluate(&arguments),
         Command::Bench(arguments) => commands::bench::bench(&arguments),
-        Command::Run(config) => commands::run::run::<Segmenter>(config),
+        Command::Run(config) => commands::run::run::<Segmenter>(*config),
         Command::Metrics => commands::run::list_metrics(),
     };
     match outcome {

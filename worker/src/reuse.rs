@@ -35,8 +35,16 @@ impl Worker {
         let points: Vec<_> = objects.iter().map(|object| &object.points).collect();
         let (view, parameters, device) = (&job.request.view, &job.request.parameters, self.compute.to_string());
         // A tuple in JSON: nothing in it can be taken for its neighbour.
-        let content =
-            serde_json::to_vec(&(&job.project, &image.sha256, view, points, parameters, &self.checkpoint_sha256, VERSION, device));
+        let content = serde_json::to_vec(&(
+            &job.project,
+            &image.sha256,
+            view,
+            points,
+            parameters,
+            &self.checkpoint_sha256,
+            VERSION,
+            device,
+        ));
         Sha256::digest(content.expect("plain values")).into()
     }
 

@@ -107,7 +107,8 @@ impl Worker {
             check_content("image", expected, bytes)?;
             Ok(images::decode(bytes, &view, &limits)?)
         };
-        let Decoded { value, etag, fetch, decode } = self.fetch_decoded(attempt, &job.request.image, JobError::Fetch, decoding).await?;
+        let Decoded { value, etag, fetch, decode } =
+            self.fetch_decoded(attempt, &job.request.image, JobError::Fetch, decoding).await?;
         let DecodedImage { rgb, sha256, format } = value;
         self.record_stages(&[(Stage::Decode, decode)]);
         let facts = ImageFacts { sha256, width: rgb.width(), height: rgb.height(), format, etag };

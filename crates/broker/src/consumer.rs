@@ -37,13 +37,13 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 ///
 /// One task connects, declares the queue and consumes. Whatever goes wrong, it begins again from the connection, with growing
 /// pauses, until `shutdown`; an outage is logged once.
-pub fn consume(url: String, pool: String, prefetch: u16, shutdown: CancellationToken) -> Tokens {
+pub fn consume(server: Server, pool: String, prefetch: u16, shutdown: CancellationToken) -> Tokens {
     // One: what waits for the caller beyond that waits in the supervisor, where a lost connection sweeps it away.
     let (sender, receiver) = mpsc::channel(1);
     let connected = Arc::new(AtomicBool::new(false));
     let ended = CancellationToken::new();
     let supervisor = Supervisor {
-        url,
+        server,
         pool,
         prefetch: prefetch.max(1),
         tokens: sender,
@@ -136,7 +136,7 @@ impl Token {
 }
 
 struct Supervisor {
-    url: String,
+    server: Server,
     pool: String,
     prefetch: u16,
     tokens: mpsc::Sender<Token>,
@@ -183,7 +183,7 @@ impl Supervisor {
 
     async fn begin(&self) -> Result<(Session, Consumer), BrokerError> {
         let queue = queue_name(&self.pool)?;
-        let session = Server::parse(&self.url)?.connect(&format!("consumer of {}", self.pool)).await?;
+        let session = self.server.connect(&format!("consumer of {}", self.pool)).await?;
         session.declare(&queue).await?;
         // Before consuming: the client's own buffer has no limit.
         let qos = session.channel.basic_qos(self.prefetch, BasicQosOptions::default());

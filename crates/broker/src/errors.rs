@@ -26,6 +26,14 @@ pub enum BrokerError {
         /// What was seen.
         reason: String,
     },
+    /// A server that cannot be told from one that others put in its place, or that speaks no TLS where it should.
+    #[error("cannot connect to RabbitMQ at {address} by TLS: {reason}")]
+    Tls {
+        /// The server, as host:port.
+        address: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
     /// The server does not let this user in.
     #[error("RabbitMQ at {address} refuses this user: {reason}; check the user, the password and the virtual host in AMQP_URL")]
     Denied {
@@ -99,6 +107,10 @@ impl BrokerError {
                     Self::Denied { address, reason }
                 }
                 _ => Self::Unreachable { address, reason },
+            },
+            ErrorKind::IOError(error) => match tls::explain(error.as_ref()) {
+                Some(reason) => Self::Tls { address, reason },
+                None => Self::Unreachable { address, reason },
             },
             _ => Self::Unreachable { address, reason },
         }

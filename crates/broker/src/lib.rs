@@ -17,5 +17,5 @@ mod stacks;
 pub use consumer::{Token, Tokens, consume};
 pub use errors::BrokerError;
 pub use publisher::Publisher;
-pub use server::check_url;
+pub use server::Server;
 pub use stacks::prepare_threads;

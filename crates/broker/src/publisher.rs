@@ -28,8 +28,7 @@ pub struct Publisher {
 
 impl Publisher {
     /// Connects to the server.
-    pub async fn connect(url: &str) -> Result<Self, BrokerError> {
-        let server = Server::parse(url)?;
+    pub async fn connect(server: Server) -> Result<Self, BrokerError> {
         let session = connect_for_publishing(&server).await?;
         Ok(Self { server, session: Some(session), declared: HashSet::new() })
     }

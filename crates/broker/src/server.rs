@@ -1,11 +1,13 @@
-use std::time::Duration;
+use std::{str::FromStr, time::Duration};
 
 use lapin::{
     Channel, Connection, ConnectionProperties, Queue,
     options::QueueDeclareOptions,
+    tcp::OwnedTLSConfig,
     types::{AMQPValue, FieldTable, ShortString},
-    uri::AMQPUri,
+    uri::{AMQPScheme, AMQPUri},
 };
+use tls::Authorities;
 
 use crate::BrokerError;
 
@@ -14,25 +16,24 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 const HEARTBEAT_SECONDS: u16 = 10;
 
-/// Checks an AMQP URL without connecting, for a program's start.
-pub fn check_url(url: &str) -> Result<(), BrokerError> {
-    Server::parse(url).map(drop)
-}
-
 /// The queue that holds a pool's tokens.
 pub(crate) fn queue_name(pool: &str) -> Result<ShortString, BrokerError> {
     ShortString::try_new(format!("dotmask.{pool}")).map_err(|_| BrokerError::PoolName { bytes: pool.len() })
 }
 
-/// Where the broker is, and how to log in.
+/// Where the broker is, how to log in, and how to know it.
 #[derive(Clone)]
-pub(crate) struct Server {
+pub struct Server {
     uri: AMQPUri,
+    authorities: Authorities,
     pub(crate) address: String,
 }
 
 impl Server {
-    pub(crate) fn parse(url: &str) -> Result<Self, BrokerError> {
+    /// Reads a URL. `amqps` is TLS, and the server's certificate must be for its host's name and of an authority that the system trusts, or
+    /// one of these.
+    pub fn new(url: &str, authorities: &Authorities) -> Result<Self, BrokerError> {
+        secrets::check_url(url, &["amqp", "amqps"]).map_err(|reason| BrokerError::Url { reason: reason.into() })?;
         let mut uri: AMQPUri = url.parse().map_err(|reason| BrokerError::Url { reason })?;
         // By the letter, a URL that ends in a slash asks for the virtual host with the empty name, which nobody has.
         if uri.vhost.is_empty() {
@@ -40,13 +41,22 @@ impl Server {
         }
         uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
         let address = format!("{}:{}", uri.authority.host, uri.authority.port);
-        Ok(Self { uri, address })
+        Ok(Self { uri, authorities: authorities.clone(), address })
+    }
+
+    /// Says so in the log where who is on the way can read and change everything: for a program's start.
+    pub fn warn_of_plain(&self) {
+        if self.uri.scheme == AMQPScheme::AMQP && !tls::is_loopback(&self.uri.authority.host) {
+            tls::warn_of_plain("rabbitmq", &self.address, "give AMQP_URL as amqps://");
+        }
     }
 
     pub(crate) async fn connect(&self, name: &str) -> Result<Session, BrokerError> {
         let properties = ConnectionProperties::default().with_connection_name(format!("dotmask {name}").into());
         let connect = async {
-            let connection = Connection::connect_uri(self.uri.clone(), properties).await?;
+            let trusted = OwnedTLSConfig { cert_chain: self.authorities.pem().map(Into::into), ..OwnedTLSConfig::default() };
+            let runtime = lapin::runtime::default_runtime()?;
+            let connection = Connection::connect_uri_with_config(self.uri.clone(), properties, trusted, runtime).await?;
             let channel = connection.create_channel().await?;
             Ok(Session { address: self.address.clone(), channel, connection })
         };
@@ -56,6 +66,15 @@ impl Server {
         };
         let outcome = tokio::time::timeout(CONNECT_LIMIT, connect).await.map_err(too_late)?;
         outcome.map_err(|error| BrokerError::connect(&self.address, &error))
+    }
+}
+
+/// Trusts the system's authorities.
+impl FromStr for Server {
+    type Err = BrokerError;
+
+    fn from_str(url: &str) -> Result<Self, BrokerError> {
+        Self::new(url, &Authorities::default())
     }
 }
 

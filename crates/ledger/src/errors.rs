@@ -1,5 +1,6 @@
 use std::{io, sync::Arc, time::Duration};
 
+use crate::Server;
 use request::UriError;
 use sqlx::{error::DatabaseError, migrate::MigrateError, postgres::PgDatabaseError};
 
@@ -19,6 +20,14 @@ pub enum LedgerError {
         server: String,
         /// What the driver said.
         source: sqlx::Error,
+    },
+    /// A server that cannot be told from one that others put in its place, or that speaks no TLS where it should.
+    #[error("cannot connect to Postgres at {server} by TLS: {reason}")]
+    Tls {
+        /// `host:port/database`.
+        server: String,
+        /// What is wrong, and what to do.
+        reason: String,
     },
     /// No answer in time.
     #[error("Postgres at {server} did not answer within {seconds} s; is it running, and does the database URL name it?")]
@@ -144,6 +153,22 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
+    /// No connection, for the driver's reason.
+    pub(crate) fn unreachable(server: &Server, source: sqlx::Error) -> Self {
+        let reason = match &source {
+            sqlx::Error::Tls(reason) => tls::explain(reason.as_ref()).or_else(|| {
+                Some(format!("{reason}; turn TLS on there, or add sslmode=disable to the database URL to do without"))
+            }),
+            sqlx::Error::Io(reason) => tls::explain(reason),
+            _ => None,
+        };
+        let server = server.to_string();
+        match reason {
+            Some(reason) => Self::Tls { server, reason },
+            None => Self::Unreachable { server, source },
+        }
+    }
+
     /// A failed statement, with the cases that have a better explanation told apart.
     fn query(doing: &'static str, source: sqlx::Error) -> Self {
         match source.as_database_error().and_then(DatabaseError::code).as_deref() {

@@ -35,6 +35,7 @@ mod reaper;
 mod retrying;
 mod reuse;
 mod roles;
+mod server;
 mod submit;
 mod time;
 mod together;
@@ -55,11 +56,8 @@ pub use job::{
 pub use outbox::OutboxBatch;
 use outcomes::Success;
 pub use projects::{DEFAULT_MAX_WAITING_JOBS, DEFAULT_PROJECT, Project, ProjectChange};
-use sqlx::{
-    Connection, PgConnection, PgPool,
-    migrate::Migrator,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+pub use server::Server;
+use sqlx::{Connection, PgConnection, PgPool, migrate::Migrator, postgres::PgPoolOptions};
 pub use submit::BatchWriter;
 use together::Together;
 pub use tokens::{Caller, NewToken, Scope, TokenStatus};
@@ -69,10 +67,6 @@ pub const MAX_ATTEMPTS: i32 = 5;
 
 /// How long a connection may take to come about, and how long a call may wait for a free one.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Set for every connection. A statement beyond its time is stuck behind a lock or a sick disk; a transaction beyond its time
-/// belongs to a dispatcher that hangs, and what it holds must become free.
-const SESSION_OPTIONS: [(&str, &str); 2] = [("statement_timeout", "30s"), ("idle_in_transaction_session_timeout", "60s")];
 
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
     let mut migrations = sqlx::migrate!("../../migrations");
@@ -93,22 +87,22 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// Connects to Postgres, trusting the system's authorities. See [`Ledger::connect_to`].
+    pub async fn connect(url: &str, max_connections: u32) -> Result<Self> {
+        Self::connect_to(&url.parse()?, max_connections).await
+    }
+
     /// Connects to Postgres, trying once: the error says what to do when that fails. Connections lost later come back by
     /// themselves.
-    pub async fn connect(url: &str, max_connections: u32) -> Result<Self> {
-        let options: PgConnectOptions =
-            url.parse().map_err(|error: sqlx::Error| LedgerError::Url { reason: error.to_string() })?;
-        let options = options.application_name("dotmask").options(SESSION_OPTIONS);
-        let server = || {
-            let database = options.get_database().unwrap_or_else(|| options.get_username());
-            format!("{}:{}/{database}", options.get_host(), options.get_port())
-        };
-        // The pool would try again until its time is up and then say no more than that.
-        let first = tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&options))
+    pub async fn connect_to(server: &Server, max_connections: u32) -> Result<Self> {
+        let options = server.options.clone();
+        // The pool would try again until its time is up and then say no more than that. Boxed, as with TLS it takes kilobytes of every caller's
+        // future.
+        let first = tokio::time::timeout(CONNECT_TIMEOUT, Box::pin(PgConnection::connect_with(&options)))
             .await
-            .map_err(|_| LedgerError::NoAnswer { server: server(), seconds: CONNECT_TIMEOUT.as_secs() })?
-            .map_err(|source| LedgerError::Unreachable { server: server(), source })?;
-        first.close().await.map_err(|source| LedgerError::Unreachable { server: server(), source })?;
+            .map_err(|_| LedgerError::NoAnswer { server: server.to_string(), seconds: CONNECT_TIMEOUT.as_secs() })?
+            .map_err(|source| LedgerError::unreachable(server, source))?;
+        first.close().await.map_err(|source| LedgerError::unreachable(server, source))?;
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
             .acquire_timeout(CONNECT_TIMEOUT)
@@ -140,7 +134,7 @@ impl Ledger {
     async fn patient_connection(&self) -> Result<PgConnection> {
         let doing = "connect for the migrations";
         let options = self.pool.connect_options();
-        let mut connection = PgConnection::connect_with(&options).answer(doing).await?;
+        let mut connection = Box::pin(PgConnection::connect_with(&options)).answer(doing).await?;
         sqlx::query("SET statement_timeout = 0").execute(&mut connection).answer(doing).await?;
         Ok(connection)
     }

@@ -6,7 +6,7 @@ use aws_sdk_s3::{
     config::{Builder, RequestChecksumCalculation, ResponseChecksumValidation},
     primitives::ByteStream,
 };
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use aws_smithy_types::base64;
 use bytes::{Bytes, BytesMut};
 use request::S3Uri;
@@ -41,7 +41,15 @@ impl Objects {
     /// Makes a client; nothing is sent to the store until the first request. Credentials come from the SDK's chain: the
     /// environment, the profile files, then the roles that Kubernetes, ECS and EC2 lend.
     pub async fn connect(config: &ObjectsConfig) -> Self {
-        let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+        let mut trusted = TrustStore::default();
+        if let Some(pem) = config.authorities.pem() {
+            trusted = trusted.with_pem_certificate(pem);
+        }
+        let tls = TlsContext::builder().with_trust_store(trusted).build().expect("its authorities have been read once");
+        let http = aws_smithy_http_client::Builder::new()
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .tls_context(tls)
+            .build_https();
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(config.connect_timeout)
             .read_timeout(config.read_timeout)

@@ -123,7 +123,10 @@ impl Refusal {
 }
 
 /// An error with its causes, each once: "dispatch failure" alone says nothing.
-pub(crate) fn describe(error: &dyn Error) -> String {
+pub(crate) fn describe(error: &(dyn Error + 'static)) -> String {
+    if let Some(reason) = tls::explain(error) {
+        return reason;
+    }
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

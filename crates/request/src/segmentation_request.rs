@@ -85,7 +85,8 @@ impl TryFrom<Fields> for SegmentationRequest {
     fn try_from(fields: Fields) -> Result<Self, TaskError> {
         let Fields { image, image_sha256, slice, window, points, objects, truth, truth_sha256, .. } = fields;
         let Fields { label, group, methods, setting, repeats, seed, id, pool, parameters, .. } = fields;
-        let task = TaskFields { points, objects, truth, truth_sha256, label, group, methods, setting, repeats, seed }.try_into()?;
+        let task =
+            TaskFields { points, objects, truth, truth_sha256, label, group, methods, setting, repeats, seed }.try_into()?;
         check_name(id.as_deref(), "id")?;
         Ok(Self { image, image_sha256, view: View { slice, window }, task, id, pool, parameters })
     }

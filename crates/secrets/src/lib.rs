@@ -2,6 +2,7 @@
 //! machine can read; and never into text.
 
 mod errors;
+mod url;
 
 use std::{
     env,
@@ -13,6 +14,7 @@ use std::{
 };
 
 pub use errors::SecretError;
+pub use url::{check_url, names_user};
 
 /// No URL and no token is as long, in bytes; a file that is was named by mistake.
 const LONGEST: u64 = 64 << 10;

@@ -2,6 +2,7 @@
 //! with their data in a folder you choose. They run beside packaged servers on the standard ports, and end with this program
 //! however it ends. A [`Proxy`] in front of a server throws the faults of a network; a [`Prometheus`] looks on.
 
+mod authority;
 mod errors;
 mod garage;
 mod object_store;
@@ -15,6 +16,7 @@ mod rabbitmq;
 mod secret;
 mod stack;
 
+pub use authority::{Authority, Certificate};
 pub use errors::ServerError;
 pub use garage::Garage;
 pub use object_store::ObjectStore;

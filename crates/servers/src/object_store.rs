@@ -18,9 +18,10 @@ use tokio::{
     net::TcpListener,
     runtime::{self, Runtime},
 };
+use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
-use crate::{ServerError, ports::free_ports, secret::kept_secret};
+use crate::{Certificate, ServerError, ports::free_ports, secret::kept_secret};
 
 const SERVER: &str = "the object store";
 const ACCESS_KEY: &str = "dotmask";
@@ -32,6 +33,8 @@ pub struct ObjectStore {
     objects: PathBuf,
     address: SocketAddr,
     secret_key: String,
+    /// None where it speaks no TLS.
+    tls: Option<TlsAcceptor>,
     // Its own, so that a test's single thread that waits for an object does not keep it from being served.
     runtime: Option<Runtime>,
 }
@@ -39,6 +42,15 @@ pub struct ObjectStore {
 impl ObjectStore {
     /// Starts the store in `dir`, which is made if need be. Objects from an earlier run in the same folder are kept.
     pub async fn start(dir: &Path) -> Result<Self, ServerError> {
+        Self::start_with(dir, None).await
+    }
+
+    /// The same with TLS alone.
+    pub async fn start_encrypted(dir: &Path, certificate: &Certificate) -> Result<Self, ServerError> {
+        Self::start_with(dir, Some(certificate.acceptor())).await
+    }
+
+    async fn start_with(dir: &Path, tls: Option<TlsAcceptor>) -> Result<Self, ServerError> {
         let objects = dir.join("objects");
         fs::create_dir_all(&objects).map_err(ServerError::file("create", &objects))?;
         let secret_key = kept_secret(&dir.join("secret_key"))?;
@@ -46,7 +58,8 @@ impl ObjectStore {
         loop {
             let [port] = free_ports();
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            let mut store = Self { objects: objects.clone(), address, secret_key: secret_key.clone(), runtime: None };
+            let (objects, secret_key, tls) = (objects.clone(), secret_key.clone(), tls.clone());
+            let mut store = Self { objects, address, secret_key, tls, runtime: None };
             match store.run().await {
                 Err(_) if attempt < START_ATTEMPTS => attempt += 1,
                 outcome => return outcome.map(|()| store),
@@ -61,7 +74,8 @@ impl ObjectStore {
 
     /// The same through a proxy at that address.
     pub fn endpoint_via(&self, address: SocketAddr) -> String {
-        format!("http://{address}")
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{address}")
     }
 
     /// Where it listens; the same over restarts.
@@ -139,7 +153,7 @@ impl ObjectStore {
             Ok(Err(error)) => return Err(did_not_start(format!("cannot listen on {address}: {error}"))),
             Err(error) => return Err(did_not_start(error.to_string())),
         };
-        runtime.spawn(serve(listener, service));
+        runtime.spawn(serve(listener, service, self.tls.clone()));
         Ok(())
     }
 }
@@ -151,7 +165,7 @@ impl Drop for ObjectStore {
     }
 }
 
-async fn serve(listener: TcpListener, service: S3Service) {
+async fn serve(listener: TcpListener, service: S3Service, tls: Option<TlsAcceptor>) {
     loop {
         let connection = match listener.accept().await {
             Ok((connection, _)) => connection,
@@ -165,9 +179,17 @@ async fn serve(listener: TcpListener, service: S3Service) {
             debug!(%error, "a connection to the object store was lost");
             continue;
         }
-        let service = service.clone();
+        let (service, tls) = (service.clone(), tls.clone());
         tokio::spawn(async move {
-            if let Err(error) = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(connection), service).await {
+            let http = Builder::new(TokioExecutor::new());
+            let served = match tls {
+                None => http.serve_connection(TokioIo::new(connection), service).await,
+                Some(tls) => match tls.accept(connection).await {
+                    Ok(connection) => http.serve_connection(TokioIo::new(connection), service).await,
+                    Err(error) => Err(error.into()),
+                },
+            };
+            if let Err(error) = served {
                 debug!(error, "a connection to the object store failed");
             }
         });

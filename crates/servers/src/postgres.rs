@@ -12,7 +12,12 @@ use nix::{
 };
 use sqlx::{Connection as _, PgConnection, migrate::MigrateDatabase as _};
 
-use crate::{ServerError, ports::free_ports, process::Process, secret::kept_secret};
+use crate::{
+    Certificate, ServerError,
+    ports::free_ports,
+    process::Process,
+    secret::{kept_secret, write_secret},
+};
 
 const SERVER: &str = "PostgreSQL";
 const ROLE: &str = "dotmask";
@@ -40,20 +45,40 @@ pub struct Postgres {
 impl Postgres {
     /// Starts Postgres in `dir`, which is made if need be. Data from an earlier run in the same folder is kept.
     pub async fn start(dir: &Path) -> Result<Self, ServerError> {
+        Self::start_with(dir, None).await
+    }
+
+    /// The same with TLS, for who asks for it.
+    pub async fn start_encrypted(dir: &Path, certificate: &Certificate) -> Result<Self, ServerError> {
+        Self::start_with(dir, Some(certificate)).await
+    }
+
+    async fn start_with(dir: &Path, certificate: Option<&Certificate>) -> Result<Self, ServerError> {
         let bin = find_programs()?;
         fs::create_dir_all(dir).map_err(ServerError::file("create", dir))?;
         let dir = dir.canonicalize().map_err(ServerError::file("find", dir))?;
         let password_file = dir.join("password");
         let password = kept_secret(&password_file)?;
+        let mut handed_over = vec![dir.clone(), password_file];
+        let mut settings = vec!["max_connections=200".to_owned()];
+        if let Some(Certificate { certificate, key }) = certificate {
+            settings.push("ssl=on".into());
+            for (setting, name, text) in [("ssl_cert_file", "server.crt", certificate), ("ssl_key_file", "server.key", key)] {
+                let path = dir.join(name);
+                write_secret(&path, text)?;
+                settings.push(format!("{setting}={}", path.display()));
+                handed_over.push(path);
+            }
+        }
         if geteuid().is_root() {
             let user = User::from_name(SYSTEM_USER).ok().flatten();
             let user = user.ok_or(ServerError::Missing { program: "the user postgres", package: "postgresql" })?;
-            for path in [&dir, &password_file] {
+            for path in &handed_over {
                 chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).map_err(ServerError::file("hand over", path))?;
             }
             check_way(&dir, user.uid.as_raw())?;
         }
-        let mut postgres = Self { dir, bin, port: 0, password, settings: vec!["max_connections=200".into()], process: None };
+        let mut postgres = Self { dir, bin, port: 0, password, settings, process: None };
         postgres.initialise().await?;
         let mut attempt = 1;
         loop {
@@ -70,6 +95,16 @@ impl Postgres {
     /// Where clients connect: the database `dotmask`, with the password.
     pub fn url(&self) -> String {
         self.url_of(DATABASE)
+    }
+
+    /// Where clients connect by TLS.
+    pub fn tls_url(&self) -> String {
+        self.tls_url_via(self.address())
+    }
+
+    /// The same through a proxy at that address.
+    pub fn tls_url_via(&self, address: SocketAddr) -> String {
+        self.url_via(address).replace("sslmode=disable", "sslmode=verify-full")
     }
 
     /// Where clients connect to another database of this server.

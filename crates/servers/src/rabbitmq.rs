@@ -1,4 +1,5 @@
 use std::{
+    fmt::Write as _,
     fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -12,7 +13,12 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{ServerError, ports::free_ports, process::Process, secret::kept_secret};
+use crate::{
+    Certificate, ServerError,
+    ports::free_ports,
+    process::Process,
+    secret::{kept_secret, write_secret},
+};
 
 const SERVER: &str = "RabbitMQ";
 const USER: &str = "dotmask";
@@ -33,6 +39,7 @@ pub struct RabbitMq {
     script: PathBuf,
     ports: Ports,
     password: String,
+    is_encrypted: bool,
     // Ended before the registrar, which it reports to.
     node: Option<Process>,
     registrar: Option<Process>,
@@ -41,6 +48,8 @@ pub struct RabbitMq {
 #[derive(Clone, Copy)]
 struct Ports {
     amqp: u16,
+    /// Of AMQP by TLS.
+    amqps: u16,
     distribution: u16,
     registrar: u16,
 }
@@ -48,16 +57,35 @@ struct Ports {
 impl RabbitMq {
     /// Starts `RabbitMQ` in `dir`, which is made if need be. Data from an earlier run in the same folder is kept.
     pub async fn start(dir: &Path) -> Result<Self, ServerError> {
+        Self::start_with(dir, None).await
+    }
+
+    /// The same with TLS on a port of its own.
+    pub async fn start_encrypted(dir: &Path, certificate: &Certificate) -> Result<Self, ServerError> {
+        Self::start_with(dir, Some(certificate)).await
+    }
+
+    async fn start_with(dir: &Path, certificate: Option<&Certificate>) -> Result<Self, ServerError> {
         let script = find_script()?;
         fs::create_dir_all(dir).map_err(ServerError::file("create", dir))?;
         let dir = dir.canonicalize().map_err(ServerError::file("find", dir))?;
         let password = kept_secret(&dir.join("password"))?;
+        if let Some(Certificate { certificate, key }) = certificate {
+            write_secret(&dir.join("server.crt"), certificate)?;
+            write_secret(&dir.join("server.key"), key)?;
+        }
         let mut attempt = 1;
         loop {
-            let [amqp, distribution, registrar] = free_ports();
-            let ports = Ports { amqp, distribution, registrar };
-            let mut rabbitmq =
-                Self { dir: dir.clone(), script: script.clone(), ports, password: password.clone(), node: None, registrar: None };
+            let [amqp, amqps, distribution, registrar] = free_ports();
+            let mut rabbitmq = Self {
+                dir: dir.clone(),
+                script: script.clone(),
+                ports: Ports { amqp, amqps, distribution, registrar },
+                password: password.clone(),
+                is_encrypted: certificate.is_some(),
+                node: None,
+                registrar: None,
+            };
             match rabbitmq.run().await {
                 Err(error) if error.is_port_taken() && attempt < START_ATTEMPTS => attempt += 1,
                 outcome => return outcome.map(|()| rabbitmq),
@@ -73,6 +101,21 @@ impl RabbitMq {
     /// The same through a proxy at that address.
     pub fn url_via(&self, address: SocketAddr) -> String {
         format!("amqp://{USER}:{}@{address}/%2f", self.password)
+    }
+
+    /// Where clients connect by TLS.
+    pub fn tls_url(&self) -> String {
+        self.tls_url_via(self.tls_address())
+    }
+
+    /// The same through a proxy at that address.
+    pub fn tls_url_via(&self, address: SocketAddr) -> String {
+        self.url_via(address).replace("amqp://", "amqps://")
+    }
+
+    /// Where it listens for TLS; the same over restarts.
+    pub fn tls_address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports.amqps))
     }
 
     /// Where it listens; the same over restarts.
@@ -167,11 +210,20 @@ impl RabbitMq {
     }
 
     fn configure(&self) -> Result<(), ServerError> {
-        let settings = format!(
+        let mut settings = format!(
             "listeners.tcp.1 = 127.0.0.1:{}\ndefault_user = {USER}\ndefault_pass = {}\n\
              default_user_tags.administrator = true\nlog.console = true\nlog.console.level = info\nlog.file = false\n",
             self.ports.amqp, self.password
         );
+        if self.is_encrypted {
+            let (port, dir) = (self.ports.amqps, self.dir.display());
+            write!(
+                settings,
+                "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.certfile = {dir}/server.crt\nssl_options.keyfile = {dir}/server.key\n\
+                 ssl_options.verify = verify_none\nssl_options.fail_if_no_peer_cert = false\n"
+            )
+            .expect("writing to a String does not fail");
+        }
         for (name, text) in [("rabbitmq.conf", settings.as_str()), ("enabled_plugins", "[]."), ("environment", "")] {
             let path = self.dir.join(name);
             fs::write(&path, text).map_err(ServerError::file("write", &path))?;

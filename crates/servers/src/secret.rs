@@ -25,8 +25,16 @@ pub(crate) fn kept_secret(path: &Path) -> Result<String, ServerError> {
         return fs::read_to_string(path).map_err(ServerError::file("read", path));
     }
     let secret = new_secret();
+    write_secret(path, &secret)?;
+    Ok(secret)
+}
+
+/// Makes a file that its owner alone may read, in place of the one that may be there.
+pub(crate) fn write_secret(path: &Path, secret: &str) -> Result<(), ServerError> {
+    if path.exists() {
+        fs::remove_file(path).map_err(ServerError::file("remove", path))?;
+    }
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(ServerError::file("create", path))?;
-    file.write_all(secret.as_bytes()).map_err(ServerError::file("write", path))?;
-    Ok(secret)
+    file.write_all(secret.as_bytes()).map_err(ServerError::file("write", path))
 }

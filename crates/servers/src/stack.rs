@@ -1,6 +1,10 @@
-use std::{io, net::SocketAddr, path::Path};
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
-use crate::{ObjectStore, Postgres, Proxy, RabbitMq, ServerError};
+use crate::{Authority, ObjectStore, Postgres, Proxy, RabbitMq, ServerError};
 
 /// All servers that dotmask needs. Dropping it ends them.
 pub struct Stack {
@@ -10,6 +14,8 @@ pub struct Stack {
     pub rabbitmq: RabbitMq,
     /// The images' and masks' store.
     pub objects: ObjectStore,
+    /// Whom clients have to trust, where all three speak TLS.
+    ca_file: Option<PathBuf>,
 }
 
 impl Stack {
@@ -18,12 +24,28 @@ impl Stack {
         let (postgres, rabbitmq, objects) = (dir.join("postgres"), dir.join("rabbitmq"), dir.join("objects"));
         let (postgres, rabbitmq, objects) =
             tokio::try_join!(Postgres::start(&postgres), RabbitMq::start(&rabbitmq), ObjectStore::start(&objects))?;
-        Ok(Self { postgres, rabbitmq, objects })
+        Ok(Self { postgres, rabbitmq, objects, ca_file: None })
+    }
+
+    /// The same, and clients are to use TLS with all three.
+    pub async fn start_encrypted(dir: &Path, authority: &Authority) -> Result<Self, ServerError> {
+        fs::create_dir_all(dir).map_err(ServerError::file("create", dir))?;
+        let ca_file = dir.join("ca.pem");
+        fs::write(&ca_file, authority.pem()).map_err(ServerError::file("write", &ca_file))?;
+        let certificate = authority.certificate();
+        let (postgres, rabbitmq, objects) = (dir.join("postgres"), dir.join("rabbitmq"), dir.join("objects"));
+        let (postgres, rabbitmq, objects) = tokio::try_join!(
+            Postgres::start_encrypted(&postgres, &certificate),
+            RabbitMq::start_encrypted(&rabbitmq, &certificate),
+            ObjectStore::start_encrypted(&objects, &certificate),
+        )?;
+        Ok(Self { postgres, rabbitmq, objects, ca_file: Some(ca_file) })
     }
 
     /// What dotmask's programs need in their environment to use these servers, as names and values. It holds passwords.
     pub fn environment(&self) -> Vec<(String, String)> {
-        self.environment_at(self.postgres.address(), self.rabbitmq.address(), self.objects.address())
+        let rabbitmq = if self.ca_file.is_some() { self.rabbitmq.tls_address() } else { self.rabbitmq.address() };
+        self.environment_at(self.postgres.address(), rabbitmq, self.objects.address())
     }
 
     /// The same, for programs that reach the servers through these proxies.
@@ -32,17 +54,24 @@ impl Stack {
     }
 
     fn environment_at(&self, postgres: SocketAddr, rabbitmq: SocketAddr, objects: SocketAddr) -> Vec<(String, String)> {
+        let (database_url, amqp_url) = match self.ca_file {
+            None => (self.postgres.url_via(postgres), self.rabbitmq.url_via(rabbitmq)),
+            Some(_) => (self.postgres.tls_url_via(postgres), self.rabbitmq.tls_url_via(rabbitmq)),
+        };
+        let ca_file = self.ca_file.iter().map(|path| ("DOTMASK_CA_FILE", path.display().to_string()));
         [
-            ("DATABASE_URL", self.postgres.url_via(postgres)),
-            ("AMQP_URL", self.rabbitmq.url_via(rabbitmq)),
+            ("DATABASE_URL", database_url),
+            ("AMQP_URL", amqp_url),
             ("DOTMASK_S3_ENDPOINT", self.objects.endpoint_via(objects)),
             ("DOTMASK_S3_PATH_STYLE", "true".into()),
             ("AWS_ACCESS_KEY_ID", self.objects.access_key().into()),
             ("AWS_SECRET_ACCESS_KEY", self.objects.secret_key().into()),
             ("AWS_REGION", self.objects.region().into()),
         ]
+        .into_iter()
+        .chain(ca_file)
         .map(|(name, value)| (name.to_owned(), value))
-        .into()
+        .collect()
     }
 
     /// Stops all three, those that clients reach first.

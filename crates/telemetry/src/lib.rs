@@ -9,6 +9,7 @@ mod http;
 mod logs;
 mod metrics;
 mod outage;
+mod printable;
 mod traces;
 
 pub use errors::TelemetryError;
@@ -17,4 +18,5 @@ pub use http::{routes, serve, termination};
 pub use logs::LogFormat;
 pub use metrics::{Catalogue, SECONDS};
 pub use outage::{Backoff, Outage, retry_until_ready};
+pub use printable::Printable;
 pub use traces::{Service, Traces, annotate, children_ended, join_trace, mark_failed, start, traceparent, traceparent_to_send};

@@ -1,13 +1,21 @@
 use std::{
-    fmt,
+    backtrace::{Backtrace, BacktraceStatus},
+    fmt::{self, Write as _},
     io::{self, IsTerminal as _},
+    panic,
     str::FromStr,
+    thread,
 };
 
 use serde_json::{Map, Value};
-use tracing::{Event, Subscriber};
+use tracing::{
+    Event, Level, Metadata, Subscriber,
+    field::{Field, Visit},
+};
 use tracing_subscriber::{
     EnvFilter, Layer,
+    field::RecordFields,
+    filter::{FilterExt as _, filter_fn},
     fmt::{
         FmtContext, FormatEvent, FormatFields, FormattedFields,
         format::{JsonFields, Writer},
@@ -16,7 +24,10 @@ use tracing_subscriber::{
     registry::{LookupSpan, Scope},
 };
 
-use crate::TelemetryError;
+use crate::{
+    TelemetryError,
+    printable::{Escaped, is_unprintable},
+};
 
 /// Which levels of which modules are logged, e.g. `info` or `info,ledger=debug`.
 const FILTER_VARIABLE: &str = "DOTMASK_LOG";
@@ -54,6 +65,36 @@ impl fmt::Display for LogFormat {
     }
 }
 
+/// The crates whose lines hold no secret, at whatever level; the tests see to it.
+const OURS: [&str; 17] = [
+    "broker",
+    "dispatcher",
+    "evaluation",
+    "images",
+    "ledger",
+    "noop_worker",
+    "objects",
+    "pictures",
+    "quick_worker",
+    "request",
+    "secrets",
+    "segmenter",
+    "servers",
+    "telemetry",
+    "tests",
+    "tls",
+    "worker",
+];
+
+/// Whether a line may be written at all, whatever the filter says. Below the level info, libraries write what they send: lapin the password,
+/// the AWS SDK whole requests. At the level warn even, sqlx writes what it does not know of a database URL, and a reader of DICOM may write what
+/// it found in a file about a patient: what is wrong with either is in our own errors.
+fn holds_no_secret(metadata: &Metadata<'_>) -> bool {
+    let target = metadata.target();
+    let is_ours = target.split("::").next().is_some_and(|name| OURS.contains(&name));
+    is_ours || (*metadata.level() <= Level::INFO && !target.starts_with("sqlx_postgres::options") && !target.starts_with("dicom"))
+}
+
 /// Lines on stderr (stdout is for data), filtered by the variable `DOTMASK_LOG`.
 pub(crate) fn layer<S>(format: LogFormat) -> Result<Box<dyn Layer<S> + Send + Sync>, TelemetryError>
 where
@@ -63,11 +104,70 @@ where
     let filter = EnvFilter::builder()
         .parse(filter.as_deref().unwrap_or(DEFAULT_FILTER))
         .map_err(|error| TelemetryError::Filter { reason: error.to_string() })?;
+    let filter = filter.and(filter_fn(holds_no_secret));
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     Ok(match format {
-        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).with_filter(filter).boxed(),
+        LogFormat::Text => lines.fmt_fields(OneLine).with_ansi(io::stderr().is_terminal()).with_filter(filter).boxed(),
         LogFormat::Json => lines.fmt_fields(JsonFields::new()).event_format(FlatJson).with_filter(filter).boxed(),
     })
+}
+
+/// What a program says when it panics is a line of its log like any other; with `RUST_BACKTRACE` the backtrace follows.
+pub(crate) fn log_panics() {
+    panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string);
+        let reason = panic.payload_as_str().unwrap_or("no message");
+        tracing::error!(location, thread = thread::current().name(), "panicked: {reason}");
+        let backtrace = Backtrace::capture();
+        if backtrace.status() == BacktraceStatus::Captured {
+            eprintln!("{backtrace}");
+        }
+    }));
+}
+
+/// The message and then each field as `name=value`, all in one line: nothing in them ends it, or acts on a terminal.
+struct OneLine;
+
+impl<'writer> FormatFields<'writer> for OneLine {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut visitor = OneLineVisitor { writer, is_first: true, outcome: Ok(()) };
+        fields.record(&mut visitor);
+        visitor.outcome
+    }
+}
+
+struct OneLineVisitor<'writer> {
+    writer: Writer<'writer>,
+    is_first: bool,
+    outcome: fmt::Result,
+}
+
+impl OneLineVisitor<'_> {
+    fn write(&mut self, field: &Field, value: fmt::Arguments<'_>) -> fmt::Result {
+        if !std::mem::take(&mut self.is_first) {
+            self.writer.write_char(' ')?;
+        }
+        if field.name() != "message" {
+            write!(self.writer, "{}=", field.name())?;
+        }
+        Escaped(&mut self.writer).write_fmt(value)
+    }
+}
+
+impl Visit for OneLineVisitor<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            self.record_debug(field, &format_args!("{value}"));
+        } else {
+            self.record_debug(field, &value);
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if self.outcome.is_ok() {
+            self.outcome = self.write(field, format_args!("{value:?}"));
+        }
+    }
 }
 
 /// One JSON object a line. The fields of the spans around an event are its own: whoever looks for `job.id` finds every line about the job,
@@ -95,7 +195,15 @@ where
         line.insert("timestamp".into(), timestamp.into());
         line.insert("level".into(), event.metadata().level().as_str().into());
         line.insert("target".into(), event.metadata().target().into());
-        writeln!(writer, "{}", Value::Object(line))
+        // JSON lets stand what some programs take for the end of a line; outside of its texts there is none of it.
+        for character in Value::Object(line).to_string().chars() {
+            if is_unprintable(character) {
+                write!(writer, "\\u{:04x}", u32::from(character))?;
+            } else {
+                writer.write_char(character)?;
+            }
+        }
+        writeln!(writer)
     }
 }
 
@@ -153,5 +261,67 @@ mod tests {
             "job.id": 7, "trace.id": "abc", "worker": "nearer", "seconds": 0.5,
         });
         assert_eq!(Value::Object(line), expected);
+    }
+
+    /// What could end a record's line, forge another one, or act on a terminal, where one piece of it is an object's key.
+    const HOSTILE: &str = "in/a.png\n2026-01-01T00:00:00.000000Z  INFO worker: job ended state=\"succeeded\"\r\u{1b}[2K\u{1b}]0;owned\u{7}\
+                           \u{85}\u{9b}31m\u{2028}{\"level\":\"INFO\"}\u{2029}\u{202e}gnp";
+
+    /// A record with it in every place where a text may be.
+    fn record() {
+        let span = error_span!("job", job.id = HOSTILE, late = Empty, shown = %HOSTILE);
+        span.record("late", HOSTILE);
+        let _span = span.enter();
+        let error = io::Error::other(HOSTILE);
+        let source: &(dyn std::error::Error + 'static) = &error;
+        info!(text = HOSTILE, debug = ?HOSTILE, display = %HOSTILE, source, "it said {HOSTILE}");
+    }
+
+    fn written_by<L: Layer<tracing_subscriber::Registry> + Send + Sync>(layer: impl FnOnce(Written) -> L) -> String {
+        let written = Written::default();
+        with_default(tracing_subscriber::registry().with(layer(written.clone())), record);
+        String::from_utf8(written.0.lock().expect("no panic").clone()).expect("text")
+    }
+
+    fn assert_is_one_line(written: &str) {
+        let line = written.strip_suffix('\n').expect("a whole line");
+        assert!(!line.contains(is_unprintable), "{line:?}");
+    }
+
+    #[test]
+    fn a_record_is_one_line_whatever_is_in_its_fields() {
+        for ansi in [false, true] {
+            let text =
+                written_by(|written| tracing_subscriber::fmt::layer().with_writer(written).fmt_fields(OneLine).with_ansi(ansi));
+            // Colours are the formatter's own.
+            let plain = if ansi { text.replace("\u{1b}[", "[") } else { text };
+            assert_is_one_line(&plain);
+            assert!(plain.contains(r"it said in/a.png\n2026-01-01"), "{plain}");
+            assert_eq!(plain.matches("in/a.png").count(), 8, "{plain}");
+        }
+        let json = written_by(|written| {
+            tracing_subscriber::fmt::layer().with_writer(written).fmt_fields(JsonFields::new()).event_format(FlatJson)
+        });
+        assert_is_one_line(&json);
+        let line: Map<String, Value> = serde_json::from_str(&json).expect("JSON");
+        assert_eq!((&line["level"], &line["job.id"], &line["text"]), (&"INFO".into(), &HOSTILE.into(), &HOSTILE.into()));
+    }
+
+    #[test]
+    fn what_libraries_may_say_of_secrets_is_written_by_no_filter() {
+        let written = Written::default();
+        let filter = EnvFilter::new("trace,lapin=trace").and(filter_fn(holds_no_secret));
+        let lines = tracing_subscriber::fmt::layer().with_writer(written.clone()).with_filter(filter);
+        with_default(tracing_subscriber::registry().with(lines), || {
+            tracing::trace!(target: "lapin::channel", "one");
+            tracing::debug!(target: "aws_smithy_runtime::client", "two");
+            tracing::warn!(target: "sqlx_postgres::options::parse", "three");
+            tracing::warn!(target: "dicom_parser::dataset", "three");
+            tracing::warn!(target: "sqlx::query", "four");
+            tracing::trace!(target: "ledger::claims", "five");
+        });
+        let text = String::from_utf8(written.0.lock().expect("no panic").clone()).expect("text");
+        let words: Vec<&str> = text.lines().filter_map(|line| line.split_whitespace().last()).collect();
+        assert_eq!(words, ["four", "five"], "{text}");
     }
 }

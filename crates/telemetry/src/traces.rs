@@ -24,7 +24,7 @@ use opentelemetry_sdk::{
 };
 use tracing::{Span, level_filters::LevelFilter};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
-use tracing_subscriber::{Layer as _, Registry, filter::filter_fn, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{Layer as _, Registry, filter::filter_fn, layer::SubscriberExt as _};
 
 use crate::{LogFormat, Outage, TelemetryError, logs};
 
@@ -65,8 +65,12 @@ pub fn start(service: Service, format: LogFormat) -> Result<Traces, TelemetryErr
             filter_fn(move |metadata| metadata.is_span() && metadata.target().split("::").next() == Some(service.name))
                 .with_max_level_hint(LevelFilter::INFO),
         );
-    tracing_subscriber::registry().with(lines).with(spans).try_init().map_err(|_| TelemetryError::Twice)?;
+    // Not `try_init`, which would take in the lines of the crate log as well: where both filters refuse one, tracing-subscriber 0.3.23
+    // takes the thread's next span for refused too, and lines lose their job's id.
+    let subscriber = tracing_subscriber::registry().with(lines).with(spans);
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::Twice)?;
     global::set_tracer_provider(provider.clone());
+    logs::log_panics();
     Ok(Traces(provider))
 }
 

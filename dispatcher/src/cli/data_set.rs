@@ -8,6 +8,10 @@ use clap::{Args, value_parser};
 use evaluation::datasets::{Kind, Labels, Options, Split, UnknownKind};
 use objects::ObjectsConfig;
 use request::{MAX_REPEATS, Method, Parameters, Recipe, S3Uri, Setting, Window};
+use secrets::names_user;
+use tls::Authorities;
+
+use super::BadSettings;
 
 /// A data set, and what to ask of each of its images.
 #[derive(Debug, Args)]
@@ -89,13 +93,17 @@ impl DataArgs {
     }
 
     /// How to reach the object store.
-    pub fn store(&self) -> ObjectsConfig {
-        ObjectsConfig {
+    pub fn store(&self, authorities: Authorities) -> Result<ObjectsConfig, BadSettings> {
+        if self.s3_endpoint.as_deref().is_some_and(names_user) {
+            return Err(BadSettings::UserInUrl { variable: "DOTMASK_S3_ENDPOINT (or --s3-endpoint)" });
+        }
+        Ok(ObjectsConfig {
             endpoint: self.s3_endpoint.clone(),
             region: self.s3_region.clone(),
             path_style: self.s3_path_style,
+            authorities,
             ..ObjectsConfig::default()
-        }
+        })
     }
 }
 

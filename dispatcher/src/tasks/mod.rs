@@ -10,7 +10,6 @@ use std::{sync::Arc, time::Duration};
 
 use broker::{BrokerError, Publisher};
 use ledger::Ledger;
-use secrets::Secret;
 use telemetry::{Health, Outage};
 use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -27,8 +26,8 @@ const MAX_TOKENS: u32 = 10_000;
 pub struct Tasks {
     /// The jobs.
     pub ledger: Ledger,
-    /// The broker's URL.
-    pub amqp_url: Secret,
+    /// The broker.
+    pub rabbitmq: broker::Server,
     /// Wakes the relay.
     pub outbox_filled: Arc<Notify>,
     /// What is counted.
@@ -94,7 +93,7 @@ impl Pace {
 async fn connected<'a>(publisher: &'a mut Option<Publisher>, tasks: &Tasks) -> Result<&'a mut Publisher, BrokerError> {
     match publisher {
         Some(publisher) => Ok(publisher),
-        None => Ok(publisher.insert(Publisher::connect(tasks.amqp_url.expose()).await?)),
+        None => Ok(publisher.insert(Publisher::connect(tasks.rabbitmq.clone()).await?)),
     }
 }
 

@@ -1,5 +1,7 @@
 use std::cmp::Ordering;
 
+use telemetry::Printable;
+
 use crate::api::types::{Evaluation, Job, JobObject, JobState, Mask};
 
 const HEADER: [&str; 8] = ["job", "state", "dots", "IoU", "step", "confidence", "seconds", ""];
@@ -68,7 +70,7 @@ fn row(job: &Job, name: String, dots: String, mask: Option<&Mask>) -> Row {
     let marked = (!warnings.is_empty()).then(|| format!("! {}", warnings.join("; ")));
     let remark = job.error.as_ref().map(|error| error.message.clone()).or(marked).unwrap_or_default();
     let cells = [
-        name,
+        Printable(name).to_string(),
         state(job.state).into(),
         dots,
         mask.map(|mask| format!("{:.3}", mask.iou)).unwrap_or_default(),
@@ -76,7 +78,7 @@ fn row(job: &Job, name: String, dots: String, mask: Option<&Mask>) -> Row {
         mask.map(|mask| format!("{:.2}", mask.confidence)).unwrap_or_default(),
         job.result.as_ref().map(|result| format!("{:.1}", result.seconds)).unwrap_or_default(),
         // Messages may quote what was sent: nothing in them may move the cursor or end the row.
-        remark.replace(char::is_control, " "),
+        Printable(remark).to_string(),
     ];
     Row { cells, confidence: mask.map(|mask| mask.confidence) }
 }
@@ -159,7 +161,7 @@ mod tests {
             "1 slide-7  succeeded  +2 -1    0.877  42/100        0.81     12.3",
             "2: spleen  succeeded  +2 -1    0.877  42/100        0.81      8.0",
             "2: 2       succeeded  +2 -1    1.000       J        0.50           ! dot 1 is outside; J is full",
-            "12         failed     +1 -0                                        no such object",
+            "12         failed     +1 -0                                        no such\\nobject",
             "13         queued     3/3 x 5",
             "",
         ];

@@ -6,6 +6,7 @@ mod api;
 mod change;
 mod client;
 mod evaluations;
+mod injected;
 mod manifests;
 mod outages;
 mod support;

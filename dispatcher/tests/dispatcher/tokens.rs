@@ -10,7 +10,7 @@ use crate::support::{System, manifest, wait_for};
 
 async fn wait_for_tokens(url: &str, pool: &str, expected: u32) {
     wait_for(&format!("{expected} tokens for {pool}"), async || {
-        let mut publisher = Publisher::connect(url).await.map_err(|error| error.to_string())?;
+        let mut publisher = Publisher::connect(url.parse().expect("a URL")).await.map_err(|error| error.to_string())?;
         let ready = publisher.ready(pool).await.map_err(|error| error.to_string())?;
         if ready == expected { Ok(()) } else { Err(format!("{ready} tokens")) }
     })
@@ -20,7 +20,7 @@ async fn wait_for_tokens(url: &str, pool: &str, expected: u32) {
 /// Takes every token and does nothing with it, as a purge would.
 async fn lose_all_tokens(url: &str, pool: &str, tokens: u32) {
     let shutdown = CancellationToken::new();
-    let mut consumer = broker::consume(url.to_owned(), pool.to_owned(), 10, shutdown.clone());
+    let mut consumer = broker::consume(url.parse().expect("a URL"), pool.to_owned(), 10, shutdown.clone());
     for _ in 0..tokens {
         consumer.next().await.unwrap().ack().await;
     }
@@ -63,7 +63,8 @@ async fn a_batch_taken_in_during_an_outage_of_the_broker_gets_its_tokens_afterwa
     dispatcher.until_ready_is(200).await;
     // The five confirmed before are kept. Both relay and reconciler may send the later five: that is harmless.
     wait_for("all tokens", async || {
-        let mut publisher = Publisher::connect(&rabbitmq.url()).await.map_err(|error| error.to_string())?;
+        let mut publisher =
+            Publisher::connect(rabbitmq.url().parse().expect("a URL")).await.map_err(|error| error.to_string())?;
         let ready = publisher.ready("gpu").await.map_err(|error| error.to_string())?;
         if (10..=15).contains(&ready) { Ok(()) } else { Err(format!("{ready} tokens")) }
     })

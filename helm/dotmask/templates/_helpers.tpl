@@ -144,11 +144,40 @@ affinity:
       key: {{ .Values.rabbitmq.key }}
 {{- end }}
 
+{{- /* Where the authorities' certificates lie in a container. */ -}}
+{{- define "dotmask.authorities.file" -}}
+/etc/dotmask/authorities/{{ .Values.authorities.key }}
+{{- end }}
+
+{{- define "dotmask.authorities.mount" -}}
+{{- if .Values.authorities.existingConfigMap }}
+- name: authorities
+  mountPath: /etc/dotmask/authorities
+  readOnly: true
+{{- end }}
+{{- end }}
+
+{{- define "dotmask.authorities.volume" -}}
+{{- with .Values.authorities }}
+{{- if .existingConfigMap }}
+- name: authorities
+  configMap:
+    name: {{ .existingConfigMap }}
+    items:
+      - key: {{ .key }}
+        path: {{ .key }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- /* Context: list of root and component. */ -}}
 {{- define "dotmask.settings.common" -}}
 {{- $values := (index . 0).Values -}}
 DOTMASK_LOG: {{ $values.log.filter | quote }}
 DOTMASK_LOG_FORMAT: {{ $values.log.format }}
+{{- if $values.authorities.existingConfigMap }}
+DOTMASK_CA_FILE: {{ include "dotmask.authorities.file" (index . 0) | quote }}
+{{- end }}
 {{- with $values.otel.endpoint }}
 OTEL_EXPORTER_OTLP_ENDPOINT: {{ . | quote }}
 OTEL_SERVICE_NAME: dotmask-{{ index $ 1 }}

@@ -19,6 +19,7 @@ use objects::{Objects, ObjectsConfig};
 use request::{Parameters, Points};
 use segmenter::{Checkpoint, Compute, SegmentError, Segmentation};
 use telemetry::{Catalogue, Health, LogFormat, Outage, Service};
+use tls::Authorities;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use worker::{
@@ -170,8 +171,8 @@ async fn run(
     let checkpoint = smallest_checkpoint()?;
     let checkpoint_sha256 = checkpoint.sha256().to_owned();
     let (model, _thread) = Model::start::<NoModel>(checkpoint, Compute::default(), metrics.clone()).await?;
-    let urls = urls.read()?;
-    let ledger = Ledger::connect(urls.database.expose(), connections.unwrap_or(2 * u32::from(prefetch) + 2)).await?;
+    let servers = urls.servers(Authorities::default())?;
+    let ledger = Ledger::connect_to(&servers.postgres, connections.unwrap_or(2 * u32::from(prefetch) + 2)).await?;
     ledger.bind_checkpoint(&pool, &checkpoint_sha256).await?;
     let masks: MasksRoot = "s3://scans/masks".parse()?;
     let work = NoOp { ledger: ledger.clone(), masks: masks.clone(), model: Semaphore::new(1), seconds, record_files };
@@ -198,7 +199,7 @@ async fn run(
         health,
         outage: Mutex::new(Outage::new("postgres")),
     };
-    let tokens = broker::consume(urls.amqp.expose().to_owned(), pool, prefetch, shutdown.clone());
+    let tokens = broker::consume(servers.rabbitmq, pool, prefetch, shutdown.clone());
     pull(&Arc::new(worker), &Arc::new(work), tokens, prefetch.into(), Duration::from_secs(5), &shutdown).await
 }
 

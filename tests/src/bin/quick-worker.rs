@@ -7,7 +7,7 @@ use evaluation::{Outcome, Row};
 use image::{GrayImage, RgbImage};
 use request::{Parameters, Points};
 use segmenter::{Checkpoint, Compute, Kept, Seconds, SegmentError, Segmentation};
-use tests::quick::{ABORTS, Found, OUT_OF_MEMORY, PANICS, STEP, Weights};
+use tests::quick::{ABORTS, Found, HANGS, OUT_OF_MEMORY, PANICS, STEP, Weights};
 use worker::{
     cli::{Cli, Command},
     commands,
@@ -37,6 +37,9 @@ impl Quick {
                 return Err(SegmentError::Stopped { step, steps: parameters.steps });
             }
             match image.get_pixel(0, 0).0[0] {
+                HANGS => loop {
+                    thread::park();
+                },
                 ABORTS => std::process::abort(),
                 PANICS => panic!("the image says so"),
                 OUT_OF_MEMORY => return Err(SegmentError::OutOfMemory { reason: "the image says so".into() }),
@@ -107,7 +110,7 @@ fn main() -> ExitCode {
         eprintln!("error: the quick worker knows run only");
         return ExitCode::from(2);
     };
-    match commands::run::run::<Quick>(config) {
+    match commands::run::run::<Quick>(*config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report().into(),
     }

@@ -9,7 +9,6 @@ use std::{
 use anyhow::Context;
 use ledger::{Ledger, LedgerError};
 use objects::{Objects, ObjectsConfig};
-use secrets::Secret;
 use segmenter::set_threads;
 use telemetry::{Catalogue, Health, Outage, Service, Traces, retry_until_ready};
 use tokio::{
@@ -22,7 +21,7 @@ use uuid::Uuid;
 
 use crate::{
     cancellations::cancellations,
-    cli::{RunArgs, Urls},
+    cli::{RunArgs, Servers},
     deletion_cost::HeldJobs,
     engine::Engine,
     errors::Failure,
@@ -40,7 +39,7 @@ const HTTP_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Works until SIGTERM or SIGINT. A second one ends the process at once.
 pub fn run<E: Engine>(config: RunArgs) -> Result<(), Failure> {
-    let urls = config.check().map_err(Failure::bad_input)?;
+    let servers = config.check().map_err(Failure::bad_input)?;
     // Fails only where a provider is installed already, and that one will do.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let service = Service { name: env!("CARGO_CRATE_NAME"), sampled_by: Some("job.id") };
@@ -50,12 +49,12 @@ pub fn run<E: Engine>(config: RunArgs) -> Result<(), Failure> {
     }
 
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
-    let outcome = runtime.block_on(serve::<E>(config, urls, traces));
+    let outcome = runtime.block_on(serve::<E>(config, servers, traces));
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve<E: Engine>(config: RunArgs, urls: Urls, traces: Traces) -> Result<(), Failure> {
+async fn serve<E: Engine>(config: RunArgs, servers: Servers, traces: Traces) -> Result<(), Failure> {
     let shutdown = telemetry::termination().context("cannot listen for signals")?;
     exit_at_the_second_signal(shutdown.clone()).context("cannot listen for signals")?;
     let (metrics, health, catalogue) = catalogue(&config.pool, config.prefetch.into()).context("cannot register the metrics")?;
@@ -74,8 +73,12 @@ async fn serve<E: Engine>(config: RunArgs, urls: Urls, traces: Traces) -> Result
         endpoint: config.s3_endpoint.clone(),
         region: config.s3_region.clone(),
         path_style: config.s3_path_style,
+        authorities: servers.authorities.clone(),
         ..ObjectsConfig::default()
     };
+    servers.postgres.warn_of_plain();
+    servers.rabbitmq.warn_of_plain();
+    store.warn_of_plain();
     let objects = Objects::connect(&store).await;
     let prepared = shutdown.run_until_cancelled(prepare::<E>(&config, &objects, &metrics, &health)).await;
     // No job waits for a word of this worker, and gigabytes may be read or moved to the device for long.
@@ -84,7 +87,7 @@ async fn serve<E: Engine>(config: RunArgs, urls: Urls, traces: Traces) -> Result
         leave(0)
     };
     let (prepared, thread) = prepared?;
-    let outcome = work(config, urls, prepared, objects, metrics, health, &shutdown).await;
+    let outcome = work(config, servers, prepared, objects, metrics, health, &shutdown).await;
     ended.cancel();
     // The server answers nothing that matters any more.
     let (model_has_ended, _, ()) = tokio::join!(thread.ended(), http, traces.end());
@@ -136,14 +139,14 @@ pub fn list_metrics() -> Result<(), Failure> {
 /// All that needs the model; it has let go of it when it returns.
 async fn work(
     config: RunArgs,
-    urls: Urls,
+    servers: Servers,
     Prepared { model, checkpoint_sha256 }: Prepared,
     objects: Objects,
     metrics: Metrics,
     health: Health,
     shutdown: &CancellationToken,
 ) -> Result<(), Failure> {
-    let Some(ledger) = connect_ledger(&config, &urls.database, &checkpoint_sha256, &health, shutdown).await? else {
+    let Some(ledger) = connect_ledger(&config, &servers.postgres, &checkpoint_sha256, &health, shutdown).await? else {
         return Ok(());
     };
     if !store_is_ready(&config, &objects, &health, shutdown).await {
@@ -178,7 +181,7 @@ async fn work(
     if let Some(pod) = config.pod.pod().map_err(Failure::bad_input)? {
         tokio::spawn(pod.keep_deletion_cost(worker.held_jobs.watch()));
     }
-    let tokens = broker::consume(urls.amqp.expose().to_owned(), config.pool, config.prefetch, shutdown.clone());
+    let tokens = broker::consume(servers.rabbitmq, config.pool, config.prefetch, shutdown.clone());
     let outcome = pull(&worker, &worker, tokens, config.prefetch.into(), config.drain_seconds, shutdown).await;
     tracing::info!(worker = name, "stopped");
     Ok(outcome?)
@@ -188,7 +191,7 @@ async fn work(
 /// says that the worker was told to stop first.
 async fn connect_ledger(
     config: &RunArgs,
-    url: &Secret,
+    server: &ledger::Server,
     checkpoint_sha256: &str,
     health: &Health,
     shutdown: &CancellationToken,
@@ -196,7 +199,7 @@ async fn connect_ledger(
     // Each job may want one for its heartbeat and one for its last word; one more for claims, and one that listens.
     let connections = 2 * u32::from(config.prefetch) + 2;
     let connect = async || -> Result<Ledger, LedgerError> {
-        let ledger = Ledger::connect(url.expose(), connections).await?;
+        let ledger = Ledger::connect_to(server, connections).await?;
         ledger.bind_checkpoint(&config.pool, checkpoint_sha256).await?;
         Ok(ledger)
     };

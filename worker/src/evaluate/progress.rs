@@ -7,6 +7,7 @@ use std::{
 
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use request::Method;
+use telemetry::Printable;
 
 /// Counts steps of fine-tunings, which take nearly all of the time; any other answer counts as one.
 pub struct Progress {
@@ -48,7 +49,7 @@ impl Progress {
 
     /// An image is done; `outcome` says how it went.
     pub fn end_case(&self, number: usize, id: &str, outcome: &str) {
-        let line = format!("image {number}/{}: {id}: {outcome}", self.cases);
+        let line = format!("image {number}/{}: {}: {}", self.cases, Printable(id), Printable(outcome));
         if self.is_terminal {
             self.bar.suspend(|| eprintln!("{line}"));
             return;

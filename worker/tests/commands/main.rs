@@ -8,6 +8,7 @@ mod evaluate;
 mod fetched_checkpoint;
 mod outages;
 mod run;
+mod run_reads;
 mod run_tasks;
 mod segment;
 mod system;

@@ -21,7 +21,7 @@ const LASTING: u32 = 400;
 async fn a_job_is_finished_and_others_are_found_while_the_broker_is_away() {
     let mut system = System::start().await;
     // RabbitMQ 3 writes a new queue some seconds late: killed before, it comes back with a queue that answers nobody.
-    Publisher::connect(&system.stack.rabbitmq.url()).await.unwrap().ready("test").await.unwrap();
+    Publisher::connect(system.stack.rabbitmq.url().parse().expect("a URL")).await.unwrap().ready("test").await.unwrap();
     system.stack.rabbitmq.restart().await.unwrap();
     system.ledger.declare_pool("test").await.unwrap();
     let image = system.put_image("cells.png", &fs::read(draw_cells(system.folder())).unwrap());

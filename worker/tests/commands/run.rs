@@ -30,7 +30,7 @@ async fn does_a_job_all_the_way() {
     let result = job.result.as_ref().unwrap();
     assert_eq!(result.artifacts.len(), 4);
     for artifact in &result.artifacts {
-        let place = format!("masks/{}/{}/1/", job.batch_id, job.id);
+        let place = format!("masks/default/{}/{}/1/", job.batch_id, job.id);
         assert!(artifact.uri.key().starts_with(&place), "{}", artifact.uri);
         let bytes = system.read(&artifact.uri);
         assert_eq!(bytes.len() as u64, artifact.bytes);
@@ -58,7 +58,8 @@ async fn does_a_job_all_the_way() {
     assert!(!ended.stderr.contains("cells.png"), "an object's key was logged: {}", ended.stderr);
 }
 
-fn artifact_uri(job: &JobStatus, kind: ArtifactKind) -> request::S3Uri {
+/// Where that object of the result is.
+pub fn artifact_uri(job: &JobStatus, kind: ArtifactKind) -> request::S3Uri {
     let mut artifacts = job.result.iter().flat_map(|result| &result.artifacts);
     artifacts.find(|artifact| artifact.kind == kind).expect("a result has one of each kind").uri.clone()
 }
@@ -193,6 +194,8 @@ fn refuses_settings_that_cannot_work_before_it_asks_any_server() {
         (&damaged, ["--pool", "test"], "half.safetensors"),
         (&good, ["--heartbeat-seconds", "15"], "at most half of it"),
         (&good, ["--masks", "/tmp/masks"], "expected s3://bucket/key"),
+        (&good, ["--s3-endpoint", "http://nobody:hunter2@store"], "names a user before the server"),
+        (&good, ["--ca-file", "/nowhere/ca.pem"], "cannot read /nowhere/ca.pem"),
         (&good, ["--lease-seconds", "0"], "more than 0 seconds"),
         (&good, ["--checkpoint-sha256", "abc"], "64 hexadecimal digits"),
         (&good, ["--checkpoint-sha256", &zeros], "expected 0000"),
@@ -211,18 +214,18 @@ fn refuses_settings_that_cannot_work_before_it_asks_any_server() {
         let ended = Ended::of(&mut command);
         assert_eq!(ended.code, 2, "{}", ended.stderr);
         assert!(ended.stderr.contains(message), "{}", ended.stderr);
-        assert!(!ended.stderr.contains("secret"), "a password was printed: {}", ended.stderr);
+        assert!(!ended.stderr.contains("hunter2"), "a password was printed: {}", ended.stderr);
     }
 }
 
 #[test]
 fn refuses_urls_that_are_none_and_says_which_without_their_password() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    fs::write(&file, "amqp://nobody:secret@127.0.0.1:1/%2f\n").unwrap();
+    fs::write(&file, "amqp://nobody:hunter2@127.0.0.1:1/%2f\n").unwrap();
     let path = file.path().to_str().unwrap();
     for (variables, message) in [
         (vec![("DATABASE_URL", "")], "DATABASE_URL is not set; set it, or DATABASE_URL_FILE"),
-        (vec![("AMQP_URL", "http://nobody:secret@127.0.0.1")], "AMQP_URL is not valid"),
+        (vec![("AMQP_URL", "http://nobody:hunter2@127.0.0.1")], "AMQP_URL is not valid"),
         (vec![("AMQP_URL_FILE", path)], "AMQP_URL is set, and AMQP_URL_FILE (or its flag) too"),
         (vec![("AMQP_URL", ""), ("AMQP_URL_FILE", "/nowhere/amqp")], "cannot read /nowhere/amqp"),
         // With the file's URL nothing is wrong, and the next one is looked at.
@@ -232,8 +235,25 @@ fn refuses_urls_that_are_none_and_says_which_without_their_password() {
         command.args(["run", "--pool", "test", "--masks", "s3://results/masks", "--listen", "127.0.0.1:0"]);
         let ended = Ended::of(command.arg("--checkpoint").arg(checkpoint()).envs(SERVERS_AWAY).envs(variables));
         assert_eq!(ended.code, 2, "{}", ended.stderr);
-        assert!(ended.stderr.contains(message) && !ended.stderr.contains("secret"), "{}", ended.stderr);
+        assert!(ended.stderr.contains(message) && !ended.stderr.contains("hunter2"), "{}", ended.stderr);
     }
+}
+
+#[tokio::test]
+async fn warns_of_connections_that_others_could_read() {
+    // Nobody has that address: it is for documentation.
+    let environment = [
+        ("DATABASE_URL", "postgres://nobody:hunter2@192.0.2.1/none"),
+        ("AMQP_URL", "amqp://nobody:hunter2@192.0.2.1/%2f"),
+        ("DOTMASK_S3_ENDPOINT", "http://192.0.2.1:9000"),
+    ];
+    let worker = RunningWorker::spawn(&environment.map(|(name, value)| (name.into(), value.into())), &[]);
+    for server in [r#"server="postgres" address="192.0.2.1:5432/none""#, r#"server="rabbitmq""#, r#"server="s3""#] {
+        worker.logged(server).await;
+    }
+    let ended = worker.stop(Signal::SIGTERM).await;
+    assert_eq!(ended.stderr.matches("the connection is not protected").count(), 3, "{}", ended.stderr);
+    assert!(!ended.stderr.contains("hunter2"), "{}", ended.stderr);
 }
 
 #[tokio::test]
@@ -244,5 +264,5 @@ async fn waits_for_servers_that_are_not_there_and_says_so_once() {
     let ended = worker.stop(Signal::SIGTERM).await;
     assert_eq!(ended.code, 0);
     assert_eq!(ended.stderr.matches("cannot connect to Postgres").count(), 1, "{}", ended.stderr);
-    assert!(!ended.stderr.contains("secret"), "a password was logged: {}", ended.stderr);
+    assert!(!ended.stderr.contains("hunter2"), "a password was logged: {}", ended.stderr);
 }

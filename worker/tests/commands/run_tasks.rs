@@ -52,7 +52,7 @@ async fn makes_a_mask_for_each_object_of_a_request() {
 }
 
 /// Where [`draw_cells`] draws: label 3 in the left half of the image, 5 in the right one.
-fn truth(width: u32, height: u32) -> Vec<u8> {
+pub fn truth(width: u32, height: u32) -> Vec<u8> {
     let is_cell = |x: u32, y: u32| {
         [(20, 20), (76, 14), (40, 52)].iter().any(|&(cx, cy)| x.abs_diff(cx).pow(2) + y.abs_diff(cy).pow(2) < 100)
     };

@@ -8,7 +8,7 @@ use std::{
 };
 
 use broker::Publisher;
-use ledger::{JobStatus, Ledger, NewBatch};
+use ledger::{DEFAULT_PROJECT, JobStatus, Ledger, NewBatch};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -93,35 +93,28 @@ impl System {
 
     /// Enters a batch of one job with this task into the ledger; its token stays in the outbox.
     pub async fn enter_task(&self, image: &S3Uri, task: Task, steps: u32) -> Uuid {
-        let request = SegmentationRequest {
-            image: image.clone(),
-            image_sha256: None,
-            view: View::default(),
-            task,
-            id: Some("cells".into()),
-            pool: None,
-            // So slow that the prediction never becomes the initial mask, which would end the fine-tuning early.
-            parameters: Parameters { steps, learning_rate: 1e-9, ..Parameters::default() },
-        };
-        let mut batch =
-            self.ledger.begin_batch(NewBatch { pool: "test".into(), ..NewBatch::default() }).await.expect("Postgres answers");
-        batch.push(1, &request).await.expect("a valid request");
+        self.enter_request(DEFAULT_PROJECT, &request_of(image, task, steps)).await
+    }
+
+    /// Enters a batch of this one job of the project into the ledger; its token stays in the outbox.
+    pub async fn enter_request(&self, project: &str, request: &SegmentationRequest) -> Uuid {
+        let new = NewBatch { project: project.into(), pool: "test".into(), ..NewBatch::default() };
+        let mut batch = self.ledger.begin_batch(new).await.expect("Postgres answers");
+        batch.push(1, request).await.expect("a valid request");
         let batch = batch.commit().await.expect("a declared pool");
         self.ledger.jobs(batch.id, 0, 1).await.expect("Postgres answers")[0].id
     }
 
     /// Enters a batch of a comparison of two methods, on points drawn twice.
     pub async fn enter_evaluation(&self, image: &S3Uri, truth: &S3Uri, label: Option<u32>, setting: &str, steps: u32) -> Uuid {
-        let dots = EvaluationDots::Drawn { setting: setting.parse().expect("valid"), repeats: 2, seed: 7 };
-        let methods = vec![Method::InitialMask, Method::Finetuned];
-        let evaluation = Evaluation { truth: truth.clone(), truth_sha256: None, label, group: Some("cells".into()), methods, dots };
-        self.enter_task(image, Task::Evaluate(evaluation), steps).await
+        self.enter_task(image, compared(truth, label, setting, 2), steps).await
     }
 
     /// Enters a batch of one job into the ledger and sends every token that the outbox holds, as the dispatcher does.
     pub async fn submit(&self, image: &S3Uri, steps: u32) -> Uuid {
         let job = self.enter(image, steps).await;
-        let mut publisher = Publisher::connect(&self.stack.rabbitmq.url()).await.expect("RabbitMQ answers");
+        let mut publisher =
+            Publisher::connect(self.stack.rabbitmq.url().parse().expect("a URL")).await.expect("RabbitMQ answers");
         let owed = self.ledger.take_outbox(100).await.expect("Postgres answers").expect("a token for the new job");
         for (pool, tokens) in owed.tokens() {
             publisher.publish(&pool, tokens).await.expect("RabbitMQ confirms");
@@ -142,6 +135,37 @@ impl System {
     }
 }
 
+/// A request for one object.
+pub fn segmentation(image: &S3Uri, points: &str, steps: u32) -> SegmentationRequest {
+    let points = points.parse().expect("valid");
+    request_of(image, Task::Segment(vec![Object { id: None, points }]), steps)
+}
+
+/// A request for a comparison on one point that is drawn.
+pub fn evaluation(image: &S3Uri, truth: &S3Uri) -> SegmentationRequest {
+    request_of(image, compared(truth, None, "1/0", 1), 2)
+}
+
+fn request_of(image: &S3Uri, task: Task, steps: u32) -> SegmentationRequest {
+    SegmentationRequest {
+        image: image.clone(),
+        image_sha256: None,
+        view: View::default(),
+        task,
+        id: Some("cells".into()),
+        pool: None,
+        // So slow that the prediction never becomes the initial mask, which would end the fine-tuning early.
+        parameters: Parameters { steps, learning_rate: 1e-9, ..Parameters::default() },
+    }
+}
+
+/// Two methods, on points that are drawn.
+fn compared(truth: &S3Uri, label: Option<u32>, setting: &str, repeats: u32) -> Task {
+    let dots = EvaluationDots::Drawn { setting: setting.parse().expect("valid"), repeats, seed: 7 };
+    let methods = vec![Method::InitialMask, Method::Finetuned];
+    Task::Evaluate(Evaluation { truth: truth.clone(), truth_sha256: None, label, group: Some("cells".into()), methods, dots })
+}
+
 /// A `worker run` in a process of its own, killed when this is dropped.
 pub struct RunningWorker {
     child: Child,
@@ -150,8 +174,8 @@ pub struct RunningWorker {
 
 /// Servers that are not there: nobody listens on port 1.
 pub const SERVERS_AWAY: [(&str, &str); 3] = [
-    ("DATABASE_URL", "postgres://nobody:secret@127.0.0.1:1/none"),
-    ("AMQP_URL", "amqp://nobody:secret@127.0.0.1:1/%2f"),
+    ("DATABASE_URL", "postgres://nobody:hunter2@127.0.0.1:1/none"),
+    ("AMQP_URL", "amqp://nobody:hunter2@127.0.0.1:1/%2f"),
     ("DOTMASK_S3_ENDPOINT", "http://127.0.0.1:1"),
 ];
 
@@ -177,7 +201,8 @@ impl RunningWorker {
         Self::spawn(&SERVERS_AWAY.map(|(name, value)| (name.into(), value.into())), arguments)
     }
 
-    fn spawn(environment: &[(String, String)], arguments: &[&str]) -> Self {
+    /// Works for the pool `test` with these variables alone.
+    pub fn spawn(environment: &[(String, String)], arguments: &[&str]) -> Self {
         let log = tempfile::tempdir().expect("the system has a folder for temporary files");
         let stderr = fs::File::create(log.path().join("stderr")).expect("a new folder takes files");
         let mut command = worker();

@@ -31,12 +31,12 @@ impl Behind {
     /// By the proxy, with a prefetch of one.
     fn consumer(&self) -> (Tokens, CancellationToken) {
         let shutdown = CancellationToken::new();
-        (consume(self.url(), "chest".into(), 1, shutdown.clone()), shutdown)
+        (consume(self.url().parse().expect("a URL"), "chest".into(), 1, shutdown.clone()), shutdown)
     }
 
     /// Past the proxy.
     async fn administrator(&self) -> Result<Publisher, BrokerError> {
-        Publisher::connect(&self.rabbitmq.url()).await
+        Publisher::connect(self.rabbitmq.url().parse()?).await
     }
 
     /// What the server says of its clients' connections, one a line.
@@ -158,7 +158,7 @@ async fn a_purge_takes_tokens_and_nothing_else() -> Outcome {
 #[tokio::test]
 async fn tokens_without_a_confirmation_are_an_error_and_may_be_sent_twice() -> Outcome {
     let behind = Behind::start().await?;
-    let mut publisher = Publisher::connect(&behind.url()).await?;
+    let mut publisher = Publisher::connect(behind.url().parse()?).await?;
     publisher.publish("chest", 1).await?;
     behind.proxy.set(Mode::StallAnswers);
     let error = publisher.publish("chest", 3).await.expect_err("nothing is confirmed");
@@ -172,7 +172,7 @@ async fn tokens_without_a_confirmation_are_an_error_and_may_be_sent_twice() -> O
 #[tokio::test]
 async fn publishing_goes_on_by_itself_when_the_server_has_memory_again() -> Outcome {
     let behind = Behind::start().await?;
-    let mut publisher = Publisher::connect(&behind.url()).await?;
+    let mut publisher = Publisher::connect(behind.url().parse()?).await?;
     behind.rabbitmq.set_memory_alarm(true).await?;
     let publishing = tokio::spawn(async move { publisher.publish("chest", 3).await.map(|()| publisher) });
     eventually(async || behind.connections().await.iter().any(|line| line.contains("blocked"))).await;
@@ -189,7 +189,7 @@ async fn a_blocked_publisher_gives_up_in_time_and_keeps_its_one_connection() -> 
     let (mut tokens, _shutdown) = behind.consumer();
     let held = next(&mut tokens).await;
 
-    let mut publisher = Publisher::connect(&behind.url()).await?;
+    let mut publisher = Publisher::connect(behind.url().parse()?).await?;
     behind.rabbitmq.set_memory_alarm(true).await?;
     for _ in 0..3 {
         // More than one: the server still takes the message at which it blocks a connection.

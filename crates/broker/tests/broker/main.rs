@@ -2,4 +2,5 @@
 
 mod faults;
 mod support;
+mod tls;
 mod tokens;

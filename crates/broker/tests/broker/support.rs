@@ -21,7 +21,7 @@ pub async fn rabbitmq() -> Result<(TempDir, RabbitMq), Box<dyn std::error::Error
 
 pub fn consumer(rabbitmq: &RabbitMq, pool: &str, prefetch: u16) -> (Tokens, CancellationToken) {
     let shutdown = CancellationToken::new();
-    (consume(rabbitmq.url(), pool.into(), prefetch, shutdown.clone()), shutdown)
+    (consume(rabbitmq.url().parse().expect("a URL"), pool.into(), prefetch, shutdown.clone()), shutdown)
 }
 
 pub async fn next(tokens: &mut Tokens) -> Token {
@@ -36,7 +36,7 @@ pub async fn delete_queue(administrator: &Connection) -> lapin::Result<()> {
 /// Starts a server whose queue is on disk: `RabbitMQ` 3 writes a new queue's definition some seconds late.
 pub async fn rabbitmq_with_lasting_queue() -> Result<(TempDir, RabbitMq, Publisher), Box<dyn std::error::Error>> {
     let (dir, mut rabbitmq) = rabbitmq().await?;
-    let mut publisher = Publisher::connect(&rabbitmq.url()).await?;
+    let mut publisher = Publisher::connect(rabbitmq.url().parse()?).await?;
     publisher.ready("chest").await?;
     rabbitmq.restart().await?;
     Ok((dir, rabbitmq, publisher))

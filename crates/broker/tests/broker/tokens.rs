@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use broker::{BrokerError, Publisher};
+use broker::{BrokerError, Publisher, Server};
 use lapin::{Connection, ConnectionProperties, options::QueueDeclareOptions, types::FieldTable};
 
 use crate::support::{Outcome, consumer, delete_queue, eventually, next, rabbitmq, rabbitmq_with_lasting_queue, wait_for_ready};
@@ -10,7 +10,7 @@ use crate::support::{Outcome, consumer, delete_queue, eventually, next, rabbitmq
 #[tokio::test]
 async fn tokens_arrive_in_their_own_pool_and_are_used_up() -> Outcome {
     let (_dir, rabbitmq) = rabbitmq().await?;
-    let mut publisher = Publisher::connect(&rabbitmq.url()).await?;
+    let mut publisher = Publisher::connect(rabbitmq.url().parse()?).await?;
     publisher.publish("chest", 3).await?;
     publisher.publish("liver", 1).await?;
     wait_for_ready(&mut publisher, "chest", 3).await;
@@ -33,7 +33,7 @@ async fn tokens_arrive_in_their_own_pool_and_are_used_up() -> Outcome {
 #[tokio::test]
 async fn no_more_tokens_are_out_than_the_prefetch() -> Outcome {
     let (_dir, rabbitmq) = rabbitmq().await?;
-    let mut publisher = Publisher::connect(&rabbitmq.url()).await?;
+    let mut publisher = Publisher::connect(rabbitmq.url().parse()?).await?;
     publisher.publish("chest", 10).await?;
     let (mut tokens, _shutdown) = consumer(&rabbitmq, "chest", 2);
     let (first, _second) = (next(&mut tokens).await, next(&mut tokens).await);
@@ -62,7 +62,7 @@ async fn confirmed_tokens_outlive_a_crash_and_the_publisher_connects_again() -> 
 #[tokio::test]
 async fn a_given_back_token_and_those_of_a_dead_consumer_are_delivered_again() -> Outcome {
     let (_dir, rabbitmq) = rabbitmq().await?;
-    let mut publisher = Publisher::connect(&rabbitmq.url()).await?;
+    let mut publisher = Publisher::connect(rabbitmq.url().parse()?).await?;
     publisher.publish("chest", 2).await?;
 
     let (mut tokens, _shutdown) = consumer(&rabbitmq, "chest", 1);
@@ -81,7 +81,7 @@ async fn a_given_back_token_and_those_of_a_dead_consumer_are_delivered_again() -
 #[tokio::test]
 async fn a_token_can_be_used_up_after_shutdown_and_the_others_go_back() -> Outcome {
     let (_dir, rabbitmq) = rabbitmq().await?;
-    let mut publisher = Publisher::connect(&rabbitmq.url()).await?;
+    let mut publisher = Publisher::connect(rabbitmq.url().parse()?).await?;
     publisher.publish("chest", 4).await?;
     let (mut tokens, shutdown) = consumer(&rabbitmq, "chest", 4);
     let in_work = next(&mut tokens).await;
@@ -99,7 +99,7 @@ async fn a_token_can_be_used_up_after_shutdown_and_the_others_go_back() -> Outco
 #[tokio::test]
 async fn the_tokens_of_who_wants_no_more_go_back_while_one_is_in_work() -> Outcome {
     let (_dir, rabbitmq) = rabbitmq().await?;
-    let mut publisher = Publisher::connect(&rabbitmq.url()).await?;
+    let mut publisher = Publisher::connect(rabbitmq.url().parse()?).await?;
     publisher.publish("chest", 4).await?;
     let (mut tokens, _shutdown) = consumer(&rabbitmq, "chest", 4);
     let in_work = next(&mut tokens).await;
@@ -147,7 +147,7 @@ async fn the_consumer_makes_its_queue_again_when_it_is_deleted() -> Outcome {
         channel.queue_declare("dotmask.chest".into(), passive, FieldTable::default()).await.is_ok()
     })
     .await;
-    Publisher::connect(&rabbitmq.url()).await?.publish("chest", 1).await?;
+    Publisher::connect(rabbitmq.url().parse()?).await?.publish("chest", 1).await?;
     next(&mut tokens).await.ack().await;
     Ok(())
 }
@@ -155,7 +155,7 @@ async fn the_consumer_makes_its_queue_again_when_it_is_deleted() -> Outcome {
 #[tokio::test]
 async fn tokens_for_a_deleted_queue_are_an_error_and_the_next_call_makes_it_anew() -> Outcome {
     let (_dir, rabbitmq) = rabbitmq().await?;
-    let mut publisher = Publisher::connect(&rabbitmq.url()).await?;
+    let mut publisher = Publisher::connect(rabbitmq.url().parse()?).await?;
     let administrator = Connection::connect(&rabbitmq.url(), ConnectionProperties::default()).await?;
     publisher.publish("chest", 1).await?;
     delete_queue(&administrator).await?;
@@ -177,7 +177,7 @@ async fn a_queue_of_another_kind_is_named_with_what_to_do() -> Outcome {
     let administrator = Connection::connect(&rabbitmq.url(), ConnectionProperties::default()).await?;
     let channel = administrator.create_channel().await?;
     channel.queue_declare("dotmask.chest".into(), QueueDeclareOptions::durable(), FieldTable::default()).await?;
-    let mut publisher = Publisher::connect(&rabbitmq.url()).await?;
+    let mut publisher = Publisher::connect(rabbitmq.url().parse()?).await?;
     let error = publisher.publish("chest", 1).await.expect_err("a classic queue");
     assert!(matches!(error, BrokerError::Queue { .. }), "{error:?}");
     assert!(error.to_string().contains("dotmask.chest") && error.to_string().contains("delete it"), "{error}");
@@ -191,14 +191,14 @@ async fn wrong_passwords_and_virtual_hosts_are_refused_without_naming_the_passwo
     let (_dir, rabbitmq) = rabbitmq().await?;
     let address = format!("127.0.0.1:{}", rabbitmq.port());
     for url in [format!("amqp://dotmask:hunter2@{address}"), rabbitmq.url().replace("%2f", "nowhere")] {
-        let Err(error) = Publisher::connect(&url).await else { panic!("refused") };
+        let Err(error) = Publisher::connect(url.parse()?).await else { panic!("refused") };
         assert!(matches!(error, BrokerError::Denied { .. }), "{error:?}");
         let text = error.to_string();
         assert!(text.contains(&address) && text.contains("check the user") && !text.contains("hunter2"), "{text}");
     }
     // The virtual host may be left out, with and without the slash.
     for end in ["", "/"] {
-        Publisher::connect(&rabbitmq.url().replace("/%2f", end)).await?;
+        Publisher::connect(rabbitmq.url().replace("/%2f", end).parse()?).await?;
     }
     Ok(())
 }
@@ -206,7 +206,7 @@ async fn wrong_passwords_and_virtual_hosts_are_refused_without_naming_the_passwo
 #[tokio::test]
 async fn connecting_to_nothing_names_the_address_and_not_the_password() -> Outcome {
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let Err(error) = Publisher::connect(&format!("amqp://dotmask:hunter2@127.0.0.1:{port}/%2f")).await else {
+    let Err(error) = Publisher::connect(format!("amqp://dotmask:hunter2@127.0.0.1:{port}/%2f").parse()?).await else {
         panic!("nobody listens")
     };
     assert!(matches!(error, BrokerError::Unreachable { .. }), "{error:?}");
@@ -217,7 +217,10 @@ async fn connecting_to_nothing_names_the_address_and_not_the_password() -> Outco
 
 #[test]
 fn a_url_of_another_kind_is_refused() {
-    assert!(matches!(broker::check_url("postgres://a:hunter2@b/c"), Err(BrokerError::Url { .. })));
-    assert!(matches!(broker::check_url("rabbit"), Err(BrokerError::Url { .. })));
-    assert!(broker::check_url("amqps://a:b@host:5671/%2f").is_ok());
+    for url in ["postgres://a:hunter2@b/c", "rabbit", "amqp:a:hunter2@b", "amqp://a:12/hunter2@b", "amqp://a:hunter2@b:port/c"] {
+        let Err(error) = url.parse::<Server>() else { panic!("{url} is taken") };
+        let text = format!("{error} {error:?}");
+        assert!(matches!(error, BrokerError::Url { .. }) && !text.contains("hunter2"), "{text}");
+    }
+    assert!("amqps://a:b@host:5671/%2f".parse::<Server>().is_ok());
 }

@@ -158,8 +158,8 @@ mod tests {
         let refusal = |text: &str| mask(text.as_bytes(), (100, 100), &ImageLimits::default()).unwrap_err();
         let entities = "<!DOCTYPE Annotations [<!ENTITY a \"aa\"><!ENTITY b \"&a;&a;\">]><Annotations>&b;</Annotations>";
         assert!(refusal(entities).contains("XML with DTD detected"), "{}", refusal(entities));
-        let attributes: String = (0..10_000).map(|number| format!(" a{number}=\"\"")).collect();
-        assert_eq!(refusal(&format!("<Annotations{attributes}/>")), "a tag or a text in it has more than 65536 bytes");
+        let attributes = (0..10_000).map(|number| format!("a{number}=\"\"")).collect::<Vec<_>>().join(" ");
+        assert_eq!(refusal(&format!("<Annotations {attributes}/>")), "a tag or a text in it has more than 65536 bytes");
         let many = format!("<Annotations>{}</Annotations>", "<a/>".repeat(4_000_000));
         assert_eq!(refusal(&many), "it has more than 4000000 elements and texts");
         let deep = "<Annotations>".repeat(1_000_000);
@@ -170,9 +170,8 @@ mod tests {
     fn counts_what_filling_takes() {
         // Two rows of two pixels and, in each, four corners; the region, the vertices' element, four vertices and a text after each.
         let square = xml(&[&[(0.0, 0.0), (2.0, 0.0), (2.0, 2.0), (0.0, 2.0)]]);
-        let filled = |decoded_bytes: u64| {
-            mask(square.as_bytes(), (4, 4), &ImageLimits { decoded_bytes, ..ImageLimits::default() })
-        };
+        let filled =
+            |decoded_bytes: u64| mask(square.as_bytes(), (4, 4), &ImageLimits { decoded_bytes, ..ImageLimits::default() });
         let steps = 2 * 2 + 2 * 4 + 2 + 2 * 4;
         assert!(filled(steps).is_ok());
         let refusal = format!("its outlines take more than {} steps to fill, the most that is taken", steps - 1);

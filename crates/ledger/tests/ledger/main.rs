@@ -17,6 +17,7 @@ mod retrying;
 mod reuse;
 mod roles;
 mod submit;
+mod tls;
 mod together;
 mod tokens;
 mod workload;

@@ -1,5 +1,7 @@
 //! A worker's login may do a worker's work, and nothing else; one that is shut out has no last word.
 
+use std::borrow::Cow;
+
 use ledger::{ErrorClass, Finalised, JobFailure, JobState, Ledger, LedgerError, NewBatch};
 use sqlx::{AssertSqlSafe, PgPool};
 
@@ -77,7 +79,7 @@ async fn a_workers_login_does_nothing_else() {
         "CREATE TABLE mine (id int)",
     ] {
         let refused = sqlx::query(AssertSqlSafe(statement)).execute(&sql).await.expect_err(statement);
-        let code = refused.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
+        let code = refused.as_database_error().and_then(|error| error.code().map(Cow::into_owned));
         assert_eq!(code.as_deref(), Some("42501"), "{statement}: {refused}");
     }
     let error = ledger.authenticate("dotmask_x").await.expect_err("it sees no tokens");

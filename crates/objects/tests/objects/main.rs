@@ -3,3 +3,4 @@
 mod faults;
 mod object_store;
 mod support;
+mod tls;

@@ -122,7 +122,8 @@ struct Archive<'a> {
 impl<'a> Archive<'a> {
     fn open(bytes: &'a [u8]) -> Result<Self, Refusal> {
         let left = Rc::new(Cell::new(MAX_DIRECTORY_BYTES));
-        let zip = ZipArchive::new(Metered { bytes: Cursor::new(bytes), left: Rc::clone(&left) }).map_err(|error| damaged(&error))?;
+        let zip =
+            ZipArchive::new(Metered { bytes: Cursor::new(bytes), left: Rc::clone(&left) }).map_err(|error| damaged(&error))?;
         left.set(bytes.len() as u64);
         let directory_of_pickle = |name: &[u8]| str::from_utf8(name.strip_suffix(b"/data.pkl")?).ok().map(str::to_owned);
         let directory = zip.file_names_raw().find_map(directory_of_pickle);

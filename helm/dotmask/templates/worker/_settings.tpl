@@ -25,6 +25,11 @@ DOTMASK_PREFETCH: {{ int64 .prefetch | quote }}
 DOTMASK_LEASE_SECONDS: {{ int64 .leaseSeconds | quote }}
 DOTMASK_HEARTBEAT_SECONDS: {{ int64 .heartbeatSeconds | quote }}
 DOTMASK_DRAIN_SECONDS: {{ int64 .drainSeconds | quote }}
+DOTMASK_MAX_JOB_SECONDS: {{ int64 .maxJobSeconds | quote }}
+DOTMASK_MAX_IMAGE_BYTES: {{ int64 .maxImageBytes | quote }}
+DOTMASK_MAX_IMAGE_PIXELS: {{ int64 .maxImagePixels | quote }}
+DOTMASK_MAX_DECODED_BYTES: {{ int64 .maxDecodedBytes | quote }}
+DOTMASK_MAX_DECOMPRESSION_RATIO: {{ int64 .maxDecompressionRatio | quote }}
 {{- if .podDeletionCost }}
 DOTMASK_POD_DELETION_COST: "true"
 {{- end }}
