@@ -26,6 +26,8 @@ fn check(target: &Target, bytes: &[u8]) {
 }
 
 fn survives(name: &str, damaged: usize) {
+    // Some decoders' panics are caught where they are called, and a backtrace of them would count as the reader's memory.
+    panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
     let target = Target::named(name).unwrap();
     let mut inputs = (target.seeds)();
     inputs.extend(kept(target));
@@ -48,17 +50,17 @@ macro_rules! targets {
 }
 
 targets! {
-    manifests_survive_damage "manifest" 4_000,
-    points_survive_damage "points" 10_000,
-    png_survives_damage "png" 2_000,
-    jpeg_survives_damage "jpeg" 2_000,
-    tiff_survives_damage "tiff" 2_000,
-    bmp_survives_damage "bmp" 2_000,
-    nifti_survives_damage "nifti" 2_000,
-    dicom_survives_damage "dicom" 2_000,
-    outlines_survive_damage "outlines" 2_000,
-    pth_survives_damage "pth" 2_000,
-    safetensors_survive_damage "safetensors" 2_000,
-    messages_survive_damage "messages" 4_000,
-    results_survive_damage "results" 4_000,
+    manifests_survive_damage "manifest" 20_000,
+    points_survive_damage "points" 50_000,
+    png_survives_damage "png" 10_000,
+    jpeg_survives_damage "jpeg" 10_000,
+    tiff_survives_damage "tiff" 10_000,
+    bmp_survives_damage "bmp" 10_000,
+    nifti_survives_damage "nifti" 10_000,
+    dicom_survives_damage "dicom" 10_000,
+    outlines_survive_damage "outlines" 10_000,
+    pth_survives_damage "pth" 5_000,
+    safetensors_survive_damage "safetensors" 5_000,
+    messages_survive_damage "messages" 20_000,
+    results_survive_damage "results" 20_000,
 }
