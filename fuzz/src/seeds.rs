@@ -129,7 +129,7 @@ pub fn dicom() -> Vec<Vec<u8>> {
     let offsets = [2_u32, 64, 64 + 8].into_iter().flat_map(u32::to_le_bytes);
     let mut rle: Vec<u8> = offsets.chain([0; 52]).chain(segments[0].iter().copied()).chain([0]).collect();
     rle.extend(segments[1]);
-    let (jpeg, _) = (encoded(self::grey(), ImageFormat::Jpeg), ());
+    let jpeg = encoded(self::grey(), ImageFormat::Jpeg);
     let jpeg_in_colour = encoded(colours(), ImageFormat::Jpeg);
     vec![
         file("1.2.840.10008.1.2.1", &pixels(b"MONOCHROME2", 1, 3, 2, 16, &own, &value(b"OW", &grey))),
@@ -148,15 +148,15 @@ pub fn dicom() -> Vec<Vec<u8>> {
 const LOSSLESS: &[u8] = include_bytes!("frames/lossless.jpg");
 const JPEG_2000: &[u8] = include_bytes!("frames/codestream.j2k");
 
-fn element(group: u16, number: u16, kind: &[u8; 2], content: &[u8]) -> Vec<u8> {
+fn element(group: u16, number: u16, kind: &[u8], content: &[u8]) -> Vec<u8> {
     let padding = &b" "[..content.len() % 2];
     let length = (content.len() + padding.len()) as u16;
-    [&group.to_le_bytes(), &number.to_le_bytes(), &kind[..], &length.to_le_bytes(), content, padding].concat()
+    [&group.to_le_bytes(), &number.to_le_bytes(), kind, &length.to_le_bytes(), content, padding].concat()
 }
 
 /// Pixels that are not compressed, without the tag.
-fn value(kind: &[u8; 2], content: &[u8]) -> Vec<u8> {
-    [&kind[..], &[0, 0], &(content.len() as u32).to_le_bytes(), content].concat()
+fn value(kind: &[u8], content: &[u8]) -> Vec<u8> {
+    [kind, &[0, 0], &(content.len() as u32).to_le_bytes(), content].concat()
 }
 
 /// A compressed frame: an empty table of offsets, the frame, the end.
@@ -274,10 +274,10 @@ pub fn results() -> Vec<Vec<u8>> {
         method,
         outcome,
     };
-    let scores = Scores { dice: 0.5, iou: 1.0 / 3.0 };
+    let overlap = Scores { dice: 0.5, iou: 1.0 / 3.0 };
     let scored = Scored {
-        scores,
-        published: Some(scores),
+        scores: overlap,
+        published: Some(overlap),
         iou_with_initial: 0.5,
         agreement: 1.0,
         confidence: 0.1,
