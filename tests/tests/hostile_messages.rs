@@ -1,7 +1,5 @@
 //! Whoever may send to a pool's queue can waste a token, and no more.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 use tests::{POOL, System, WorkerSettings, line, png_of_blobs, send_nested_headers};
 
 /// Each level takes the client 2 KiB of stack in a release build and more than 10 KiB in this one; a thread has 2 MiB where nobody cares.
