@@ -118,10 +118,10 @@ pub fn nifti() -> Vec<Vec<u8>> {
 pub fn dicom() -> Vec<Vec<u8>> {
     let grey: Vec<u8> = [-1_000_i16, 0, 1_000, 5, 6, 7].iter().flat_map(|value| value.to_le_bytes()).collect();
     let own = [
-        element(0x28, 0x1050, *b"DS", b"40\\700"),
-        element(0x28, 0x1051, *b"DS", b"800\\10"),
-        element(0x28, 0x1052, *b"DS", b"-1024"),
-        element(0x28, 0x1053, *b"DS", b"2"),
+        element(0x28, 0x1050, b"DS", b"40\\700"),
+        element(0x28, 0x1051, b"DS", b"800\\10"),
+        element(0x28, 0x1052, b"DS", b"-1024"),
+        element(0x28, 0x1053, b"DS", b"2"),
     ]
     .concat();
     // Ten segments at most; the header's 64 bytes, then each byte of the 16-bit values for itself.
@@ -132,9 +132,9 @@ pub fn dicom() -> Vec<Vec<u8>> {
     let jpeg = encoded(self::grey(), ImageFormat::Jpeg);
     let jpeg_in_colour = encoded(colours(), ImageFormat::Jpeg);
     vec![
-        file("1.2.840.10008.1.2.1", &pixels(b"MONOCHROME2", 1, 3, 2, 16, &own, &value(*b"OW", &grey))),
-        file("1.2.840.10008.1.2.1", &pixels(b"MONOCHROME1", 1, 3, 4, 8, &[], &value(*b"OB", &grey))),
-        file("1.2.840.10008.1.2.1", &pixels(b"RGB", 3, 2, 2, 8, &[], &value(*b"OB", &grey))),
+        file("1.2.840.10008.1.2.1", &pixels(b"MONOCHROME2", 1, 3, 2, 16, &own, &value(b"OW", &grey))),
+        file("1.2.840.10008.1.2.1", &pixels(b"MONOCHROME1", 1, 3, 4, 8, &[], &value(b"OB", &grey))),
+        file("1.2.840.10008.1.2.1", &pixels(b"RGB", 3, 2, 2, 8, &[], &value(b"OB", &grey))),
         file("1.2.840.10008.1.2", &implicit(&grey)),
         file("1.2.840.10008.1.2.5", &pixels(b"MONOCHROME2", 1, 3, 2, 16, &[], &frame(&rle))),
         file("1.2.840.10008.1.2.4.50", &pixels(b"MONOCHROME2", 1, 9, 7, 8, &[], &frame(&jpeg))),
@@ -148,15 +148,15 @@ pub fn dicom() -> Vec<Vec<u8>> {
 const LOSSLESS: &[u8] = include_bytes!("frames/lossless.jpg");
 const JPEG_2000: &[u8] = include_bytes!("frames/codestream.j2k");
 
-fn element(group: u16, number: u16, kind: [u8; 2], content: &[u8]) -> Vec<u8> {
+fn element(group: u16, number: u16, kind: &[u8], content: &[u8]) -> Vec<u8> {
     let padding = &b" "[..content.len() % 2];
     let length = (content.len() + padding.len()) as u16;
-    [&group.to_le_bytes(), &number.to_le_bytes(), &kind[..], &length.to_le_bytes(), content, padding].concat()
+    [&group.to_le_bytes(), &number.to_le_bytes(), kind, &length.to_le_bytes(), content, padding].concat()
 }
 
 /// Pixels that are not compressed, without the tag.
-fn value(kind: [u8; 2], content: &[u8]) -> Vec<u8> {
-    [&kind[..], &[0, 0], &(content.len() as u32).to_le_bytes(), content].concat()
+fn value(kind: &[u8], content: &[u8]) -> Vec<u8> {
+    [kind, &[0, 0], &(content.len() as u32).to_le_bytes(), content].concat()
 }
 
 /// A compressed frame: an empty table of offsets, the frame, the end.
@@ -168,12 +168,12 @@ fn frame(content: &[u8]) -> Vec<u8> {
 }
 
 fn pixels(photometric: &[u8], samples: u16, width: u16, height: u16, bits: u16, further: &[u8], value: &[u8]) -> Vec<u8> {
-    let number = |number: u16, value: u16| element(0x28, number, *b"US", &value.to_le_bytes());
+    let number = |number: u16, value: u16| element(0x28, number, b"US", &value.to_le_bytes());
     let facts = [(0x10, height), (0x11, width), (0x100, bits), (0x101, bits), (0x102, bits - 1), (0x103, u16::from(bits == 16))];
     [
-        element(0x10, 0x10, *b"PN", b"Doe^Jane"),
+        element(0x10, 0x10, b"PN", b"Doe^Jane"),
         number(2, samples),
-        element(0x28, 4, *b"CS", photometric),
+        element(0x28, 4, b"CS", photometric),
         if samples == 3 { number(6, 0) } else { Vec::new() },
         facts.map(|(place, value)| number(place, value)).concat(),
         further.to_vec(),
@@ -197,7 +197,7 @@ fn implicit(grey: &[u8]) -> Vec<u8> {
 fn file(transfer_syntax: &str, elements: &[u8]) -> Vec<u8> {
     let uid = |number: u16, text: &str| {
         let zero = if text.len() % 2 == 1 { "\0" } else { "" };
-        element(2, number, *b"UI", format!("{text}{zero}").as_bytes())
+        element(2, number, b"UI", format!("{text}{zero}").as_bytes())
     };
     let meta = [
         b"\x02\0\x01\0OB\0\0\x02\0\0\0\0\x01".to_vec(),
@@ -207,7 +207,7 @@ fn file(transfer_syntax: &str, elements: &[u8]) -> Vec<u8> {
         uid(0x12, "1.2.3.4"),
     ]
     .concat();
-    [&[0; 128][..], b"DICM", &element(2, 0, *b"UL", &(meta.len() as u32).to_le_bytes()), &meta, elements].concat()
+    [&[0; 128][..], b"DICM", &element(2, 0, b"UL", &(meta.len() as u32).to_le_bytes()), &meta, elements].concat()
 }
 
 pub fn outlines() -> Vec<Vec<u8>> {
@@ -274,17 +274,17 @@ pub fn results() -> Vec<Vec<u8>> {
         method,
         outcome,
     };
-    let scores = Scores { dice: 0.5, iou: 1.0 / 3.0 };
-    let found = Scored {
-        scores,
-        published: Some(scores),
+    let overlap = Scores { dice: 0.5, iou: 1.0 / 3.0 };
+    let scored = Scored {
+        scores: overlap,
+        published: Some(overlap),
         iou_with_initial: 0.5,
         agreement: 1.0,
         confidence: 0.1,
         best_step: 7,
         seconds: 1.25,
     };
-    let rows = [row(Method::Finetuned, Outcome::Scored(found)), row(Method::InitialMask, Outcome::Skipped("3 tokens".into()))];
+    let rows = [row(Method::Finetuned, Outcome::Scored(scored)), row(Method::InitialMask, Outcome::Skipped("3 tokens".into()))];
     let mut csv = Vec::new();
     write_csv(&rows, &mut csv).expect("memory takes all");
     let entry = serde_json::json!({"row": rows[0]});

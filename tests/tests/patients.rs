@@ -141,7 +141,7 @@ async fn what_a_file_says_of_its_patient_is_kept_and_told_nowhere() -> anyhow::R
     let mut lines = Vec::new();
     for (key, bytes, _) in &files {
         system.put_image(&format!("in/{key}"), bytes)?;
-        let slice = if key.ends_with(".nii") { r#""slice": 0, "# } else { "" };
+        let slice = if key.strip_suffix(".nii").is_some() { r#""slice": 0, "# } else { "" };
         lines.push(format!(
             r#"{{"image": "s3://scans/in/{key}", {slice}"points": [[24, 24, 1], [4, 4, 0]], "pool": "{POOL}", "parameters": {{"steps": 3}}}}"#
         ));

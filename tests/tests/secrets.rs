@@ -3,8 +3,8 @@
 use std::process::Output;
 
 use servers::Program;
-use tests::quick::PANICS;
-use tests::{Collector, QuickWorker, System, Written, line, png_of_blobs, png_that_begins_with};
+use tests::{Collector, QuickWorker, System, Written, line, png_of_blobs, png_that_begins_with, quick::PANICS};
+use uuid::Uuid;
 
 const OF_THE_COLLECTOR: &str = "hunter2-of-the-collector";
 const WRONG: &str = "hunter2-that-is-wrong";
@@ -29,6 +29,51 @@ async fn run(environment: &Environment, arguments: &[&str]) -> anyhow::Result<Ou
     let mut command = Program::client("dispatcher", environment)?;
     command.args(arguments);
     Ok(tokio::process::Command::from(command).kill_on_drop(true).output().await?)
+}
+
+/// What commands print that are given secrets that are wrong, or right ones in a URL that is.
+async fn refused(system: &System, token: &str, batch: Uuid) -> anyhow::Result<Vec<(&'static str, Output)>> {
+    let mut outputs = Vec::new();
+    let (database_url, amqp_url) = (system.stack.postgres.url(), system.stack.rabbitmq.url());
+    let postgres = password(&database_url);
+    let port = system.stack.postgres.port();
+    for url in [
+        database_url.replace(postgres, WRONG),
+        database_url.replace("127.0.0.1", "127.0.0.1:x"),
+        database_url.replace("sslmode=disable", &format!("sslmode=disable&passwrd={WRONG}")).replace("/dotmask?", "/none?"),
+        database_url.replace("sslmode=disable", "sslmode=verify-full"),
+        format!("postgres://dotmask:12/{WRONG}@127.0.0.1:{port}/dotmask"),
+        format!("postgres://dotmask:12?{WRONG}@127.0.0.1:{port}/dotmask"),
+        format!("postgres:dotmask:{WRONG}@127.0.0.1:{port}/dotmask"),
+    ] {
+        let output = run(&with(system, "DATABASE_URL", &url), &["migrate", "--wait-seconds", "1"]).await?;
+        assert!(!output.status.success(), "{url} was taken");
+        outputs.push(("migrate", output));
+    }
+    for url in [
+        format!("amqp:dotmask:{WRONG}@127.0.0.1"),
+        format!("amqp://dotmask:12/{WRONG}@127.0.0.1"),
+        amqp_url.replace("%2f", "%ff"),
+    ] {
+        let environment = with(system, "AMQP_URL", &url);
+        let output =
+            run(&environment, &["serve", "--pools", "x", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]).await?;
+        assert_eq!(output.status.code(), Some(2), "{url} was taken: {}", String::from_utf8_lossy(&output.stderr));
+        outputs.push(("serve", output));
+    }
+    let server = format!("http://dotmask:{WRONG}@{}", system.dispatcher_address());
+    for (name, value) in
+        [("DOTMASK_TOKEN", WRONG), ("DOTMASK_TOKEN", &token.replace(char::is_numeric, "x")), ("DOTMASK_SERVER", &server)]
+    {
+        let mut environment = with(system, name, value);
+        if name != "DOTMASK_SERVER" {
+            environment.push(("DOTMASK_SERVER".into(), format!("http://{}", system.dispatcher_address())));
+        }
+        let output = run(&environment, &["watch", &batch.to_string()]).await?;
+        assert_eq!(output.status.code(), Some(2), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        outputs.push(("watch", output));
+    }
+    Ok(outputs)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,45 +117,9 @@ async fn no_secret_is_in_anything_that_the_programs_write() -> anyhow::Result<()
     system.wait_until_done(batch).await?;
 
     let mut outputs = vec![("watch", watched)];
+    outputs.extend(refused(&system, &token, batch).await?);
     let (database_url, amqp_url) = (system.stack.postgres.url(), system.stack.rabbitmq.url());
     let (postgres, rabbitmq) = (password(&database_url), password(&amqp_url));
-    let port = system.stack.postgres.port();
-    for url in [
-        database_url.replace(postgres, WRONG),
-        database_url.replace("127.0.0.1", "127.0.0.1:x"),
-        database_url.replace("sslmode=disable", &format!("sslmode=disable&passwrd={WRONG}")).replace("/dotmask?", "/none?"),
-        database_url.replace("sslmode=disable", "sslmode=verify-full"),
-        format!("postgres://dotmask:12/{WRONG}@127.0.0.1:{port}/dotmask"),
-        format!("postgres://dotmask:12?{WRONG}@127.0.0.1:{port}/dotmask"),
-        format!("postgres:dotmask:{WRONG}@127.0.0.1:{port}/dotmask"),
-    ] {
-        let output = run(&with(&system, "DATABASE_URL", &url), &["migrate", "--wait-seconds", "1"]).await?;
-        assert!(!output.status.success(), "{url} was taken");
-        outputs.push(("migrate", output));
-    }
-    for url in [
-        format!("amqp:dotmask:{WRONG}@127.0.0.1"),
-        format!("amqp://dotmask:12/{WRONG}@127.0.0.1"),
-        amqp_url.replace("%2f", "%ff"),
-    ] {
-        let environment = with(&system, "AMQP_URL", &url);
-        let output =
-            run(&environment, &["serve", "--pools", "x", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]).await?;
-        assert_eq!(output.status.code(), Some(2), "{url} was taken: {}", String::from_utf8_lossy(&output.stderr));
-        outputs.push(("serve", output));
-    }
-    let server = format!("http://dotmask:{WRONG}@{}", system.dispatcher_address());
-    for (name, value) in
-        [("DOTMASK_TOKEN", WRONG), ("DOTMASK_TOKEN", &token.replace(char::is_numeric, "x")), ("DOTMASK_SERVER", &server)]
-    {
-        let mut environment = with(&system, name, value);
-        if name != "DOTMASK_SERVER" {
-            environment.push(("DOTMASK_SERVER".into(), format!("http://{}", system.dispatcher_address())));
-        }
-        let output = run(&environment, &["watch", &batch.to_string()]).await?;
-        assert_eq!(output.status.code(), Some(2), "{name}: {}", String::from_utf8_lossy(&output.stderr));
-        outputs.push(("watch", output));
-    }
     for (name, value, said) in [
         ("AMQP_URL", amqp_url.replace(rabbitmq, WRONG), "refuses this user"),
         ("AWS_SECRET_ACCESS_KEY", WRONG.to_owned(), "the store refuses access"),
@@ -140,7 +149,6 @@ async fn no_secret_is_in_anything_that_the_programs_write() -> anyhow::Result<()
         ("receipt.json", "sha256"),
         ("migrate", "error"),
     ] {
-        if !written.has(place, text) {}
         assert!(written.has(place, text), "{place} hold no {text:?}");
     }
     let secret_key = system.stack.objects.secret_key();

@@ -160,7 +160,7 @@ mod tests {
             "job        state      dots       IoU    step  confidence  seconds",
             "1 slide-7  succeeded  +2 -1    0.877  42/100        0.81     12.3",
             "2: spleen  succeeded  +2 -1    0.877  42/100        0.81      8.0",
-            "2: 2       succeeded  +2 -1    1.000       J        0.50           ! dot 1 is outside; J is full",
+            "2: 2       succeeded  +2 -1    1.000       J        0.50           ! dot 1 is\\noutside; J is full",
             "12         failed     +1 -0                                        no such\\nobject",
             "13         queued     3/3 x 5",
             "",
