@@ -163,6 +163,10 @@ impl Facts {
         if is_jpeg && frame::header(&frame) != Some(Header { width, height, samples }) {
             return Err(Format::Dicom.damaged("its compressed frame is of another size than it says"));
         }
+        // RLE's begins with the number of its segments, one for each byte of a pixel: room is made for them.
+        if transfer_syntax == RLE && frame.first_chunk().map(|&count| u32::from_le_bytes(count)) != Some(samples * bits / 8) {
+            return Err(Format::Dicom.damaged("its compressed frame has another number of segments than a pixel has bytes"));
+        }
         Ok(Self { width, height, colours })
     }
 
