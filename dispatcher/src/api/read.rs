@@ -53,11 +53,16 @@ pub async fn scores(
 }
 
 fn page_size(query: &JobsQuery, most: u32) -> Result<u32, ApiError> {
+    let refuse = |error| Err(ApiError::new(StatusCode::BAD_REQUEST, error));
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
-    if (1..=most).contains(&limit) {
-        return Ok(limit);
+    if !(1..=most).contains(&limit) {
+        return refuse(format!("limit is {limit}, expected 1 to {most}"));
     }
-    Err(ApiError::new(StatusCode::BAD_REQUEST, format!("limit is {limit}, expected 1 to {most}")))
+    // As the document has it, whose numbers are signed.
+    if query.after > i64::MAX as u64 {
+        return refuse(format!("after is {}, expected at most {}", query.after, i64::MAX));
+    }
+    Ok(limit)
 }
 
 /// One job.
