@@ -54,7 +54,7 @@ fn segment(segments: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((*marker, content, rest))
 }
 
-/// DHT, DQT, DRI, APPn, COM.
+/// Tables for decoding, application data, comments.
 fn is_table_or_comment(marker: u8) -> bool {
     matches!(marker, 0xc4 | 0xdb | 0xdd | 0xe0..=0xef | 0xfe)
 }
