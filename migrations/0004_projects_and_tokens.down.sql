@@ -1,3 +1,4 @@
+ALTER TABLE attempts DROP COLUMN login;
 DROP TABLE tokens;
 DROP TYPE token_scope;
 -- Fails where two projects have used the same key: the version before could not tell their batches apart.

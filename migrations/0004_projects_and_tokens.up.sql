@@ -25,6 +25,10 @@ ALTER TABLE batches
     ADD CONSTRAINT same_key_is_the_same_batch UNIQUE (project, idempotency_key),
     ADD CONSTRAINT same_name_and_content_is_the_same_batch UNIQUE (project, name, content_sha256);
 
+-- Which of the database's logins claimed it: what a worker calls itself is its own to say.
+ALTER TABLE attempts ADD COLUMN login text;
+ALTER TABLE attempts ALTER COLUMN login SET DEFAULT session_user;
+
 -- What a token may do; each may all that those before it may.
 CREATE TYPE token_scope AS ENUM ('read', 'submit', 'admin');
 

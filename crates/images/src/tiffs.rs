@@ -6,7 +6,7 @@ use image::RgbImage;
 use request::Window;
 use tiff::{
     ColorType, TiffError,
-    decoder::{ChunkType, Decoder, DecodingResult, Limits},
+    decoder::{ChunkType, Decoder, DecodingResult, Limits, ifd::Value},
     tags::Tag,
 };
 
@@ -99,6 +99,11 @@ fn opened<'a>(bytes: &'a [u8], limits: &ImageLimits) -> Result<Decoder<Cursor<&'
 fn check_jpegs(decoder: &mut Decoder<Cursor<&[u8]>>, bytes: &[u8], chunk: [u32; 2]) -> Result<(), ImageError> {
     if decoder.find_tag_unsigned(Tag::Compression).map_err(refusal)? != Some(JPEG) {
         return Ok(());
+    }
+    // They go before each of the JPEGs.
+    let tables = decoder.find_tag(Tag::JPEGTables).map_err(refusal)?.map(Value::into_u8_vec).transpose().map_err(refusal)?;
+    if tables.is_some_and(|tables| !frame::has_tables_alone(&tables)) {
+        return Err(Format::Tiff.damaged("the tables of its JPEGs hold more than tables"));
     }
     let offsets = match decoder.get_chunk_type() {
         ChunkType::Strip => Tag::StripOffsets,

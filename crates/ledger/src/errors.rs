@@ -95,7 +95,7 @@ pub enum LedgerError {
     },
     /// As many jobs of the project wait as may.
     #[error(
-        "only {room} more jobs of the project may wait, {limit} in all; nothing was submitted: submit fewer, or again when some have ended"
+        "only {room} more jobs of the project may wait, {limit} in all; nothing was changed: ask for fewer, or again when some have ended"
     )]
     TooManyWaiting {
         /// How many there is room for.

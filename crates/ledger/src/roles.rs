@@ -9,7 +9,8 @@ const WORKER_RIGHTS: [&str; 10] = [
     "SELECT (name, reads) ON projects",
     "SELECT, UPDATE (checkpoint_sha256) ON pools",
     "SELECT, INSERT, UPDATE, DELETE ON leases",
-    "SELECT, INSERT, UPDATE ON attempts",
+    // The login is the database's to say.
+    "SELECT, INSERT (job_id, epoch, attempt, worker), UPDATE (begun_at, finished_at, outcome, error) ON attempts",
     "SELECT, INSERT ON results, masks, scores, artifacts",
     "SELECT, INSERT, UPDATE ON reusable_results",
     "INSERT ON outbox",
@@ -25,6 +26,8 @@ impl Ledger {
         let quoted = quoted.fetch_optional(&self.pool).answer(doing).await?;
         let quoted = quoted.ok_or_else(|| LedgerError::UnknownRole { role: role.chars().take(80).collect() })?;
         let mut transaction = self.pool.begin().answer(doing).await?;
+        // Before version 15 of Postgres everybody might make tables and functions there, and what a statement means would be a worker's to say.
+        sqlx::query("REVOKE CREATE ON SCHEMA public FROM PUBLIC").execute(&mut *transaction).answer(doing).await?;
         let nothing = format!("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {quoted}");
         // The role's name is quoted by Postgres, and all else is written above.
         sqlx::query(AssertSqlSafe(nothing)).execute(&mut *transaction).answer(doing).await?;

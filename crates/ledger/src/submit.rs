@@ -2,6 +2,7 @@ use std::{collections::BTreeMap, mem};
 
 use request::SegmentationRequest;
 use sha2::{Digest as _, Sha256};
+use sqlx::PgConnection;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -85,13 +86,10 @@ impl Ledger {
         };
         // Refuses a pool that does not exist before the foreign key does, by name.
         writer.first_turn(&writer.pool.clone()).await?;
-        if !writer.may_be_repeated().await? {
-            let waiting = {
-                let project = writer.project.clone();
-                waiting_jobs(writer.transaction().await?, &project).await?
-            };
-            writer.room = writer.max_waiting_jobs.saturating_sub(waiting);
-        }
+        let (project, limit) = (writer.project.clone(), writer.max_waiting_jobs);
+        let waiting = waiting_jobs(writer.transaction().await?, &project, limit).await?;
+        // Where it may be a batch that is there already, its content decides at the end whether anything is added.
+        writer.room = limit.saturating_sub(waiting).max(writer.jobs_of_earlier().await?);
         sqlx::query!(
             "INSERT INTO batches (id, project, name, pool, reuse, traceparent) VALUES ($1, $2, $3, $4, $5, $6)",
             writer.id,
@@ -192,16 +190,18 @@ async fn insert_jobs(transaction: &mut Upload, batch: Uuid, priority: i16, jobs:
     Ok(())
 }
 
-/// How many jobs of a project wait, those in their back-off included.
-async fn waiting_jobs(transaction: &mut Upload, project: &str) -> Result<u64> {
+/// How many jobs of a project wait, those in their back-off included; of more than `at_most` only that they are more.
+pub(crate) async fn waiting_jobs(transaction: &mut PgConnection, project: &str, at_most: u64) -> Result<u64> {
     let waiting = sqlx::query_scalar!(
         r#"
-        SELECT count(*) AS "waiting!" FROM batches JOIN jobs ON jobs.batch_id = batches.id
-        WHERE project = $1 AND state = 'queued'
+        SELECT count(*) AS "waiting!" FROM (
+            SELECT FROM batches JOIN jobs ON jobs.batch_id = batches.id WHERE project = $1 AND state = 'queued' LIMIT $2
+        ) AS first
         "#,
-        project
+        project,
+        at_most.saturating_add(1).cast_signed()
     );
-    Ok(waiting.fetch_one(&mut **transaction).answer("count the jobs that wait").await?.cast_unsigned())
+    Ok(waiting.fetch_one(&mut *transaction).answer("count the jobs that wait").await?.cast_unsigned())
 }
 
 impl BatchWriter {
@@ -261,7 +261,7 @@ impl BatchWriter {
             .execute(&mut *transaction)
             .answer(doing)
             .await?;
-        let waiting = waiting_jobs(&mut transaction, &self.project).await?;
+        let waiting = waiting_jobs(&mut transaction, &self.project, self.max_waiting_jobs).await?;
         if waiting > self.max_waiting_jobs {
             let room = (self.max_waiting_jobs + jobs).saturating_sub(waiting);
             return Err(LedgerError::TooManyWaiting { room, limit: self.max_waiting_jobs });
@@ -310,17 +310,20 @@ impl BatchWriter {
         Ok(self.transaction.insert(transaction))
     }
 
-    /// Whether this may be a batch that is there already, to which nothing will be added. Its content decides, at the end.
-    async fn may_be_repeated(&mut self) -> Result<bool> {
-        sqlx::query_scalar!(
-            r#"SELECT EXISTS (SELECT FROM batches WHERE project = $1 AND (idempotency_key = $2 OR name = $3)) AS "may_be!""#,
+    /// How many jobs the largest batch has that has the same key or name; 0 where there is none.
+    async fn jobs_of_earlier(&mut self) -> Result<u64> {
+        let jobs = sqlx::query_scalar!(
+            r#"
+            SELECT coalesce(max((SELECT count(*) FROM jobs WHERE batch_id = batches.id)), 0) AS "jobs!"
+            FROM batches
+            WHERE project = $1 AND (idempotency_key = $2 OR name = $3)
+            "#,
             self.project.clone(),
             self.idempotency_key.clone(),
             self.name.clone()
-        )
-        .fetch_one(&mut **self.transaction().await?)
-        .answer("look for an earlier submission")
-        .await
+        );
+        let jobs = jobs.fetch_one(&mut **self.transaction().await?).answer("look for an earlier submission").await?;
+        Ok(jobs.cast_unsigned())
     }
 
     async fn next_turn(&mut self, pool: &str) -> Result<i64> {

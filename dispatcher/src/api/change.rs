@@ -39,7 +39,8 @@ pub async fn cancel_job(
 
 /// Tries the failed jobs of a batch again, and no others, with all their attempts before them. May be repeated.
 #[utoipa::path(post, path = "/v1/batches/{id}/retry", params(("id" = Uuid, Path, description = "The batch"), RetryQuery), responses(
-    (status = 200, body = Changed), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
+    (status = 200, body = Changed), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 429, body = ErrorBody),
+    (status = 503, body = ErrorBody)))]
 pub async fn retry_batch(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
@@ -56,7 +57,8 @@ pub async fn retry_batch(
 
 /// Tries a failed or quarantined job again, with all its attempts before it. May be repeated.
 #[utoipa::path(post, path = "/v1/jobs/{id}/retry", params(("id" = Uuid, Path, description = "The job")), responses(
-    (status = 200, body = Changed), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
+    (status = 200, body = Changed), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 429, body = ErrorBody),
+    (status = 503, body = ErrorBody)))]
 pub async fn retry_job(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,

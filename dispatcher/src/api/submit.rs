@@ -133,7 +133,9 @@ pub fn check_name(name: &str) -> Result<(), ApiError> {
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let Some(key) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
-    let key = key.to_str().ok().filter(|key| (1..=MAX_KEY_BYTES).contains(&key.len()));
+    // A tab passes for text in a header.
+    let is_visible = |key: &&str| key.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    let key = key.to_str().ok().filter(|key| (1..=MAX_KEY_BYTES).contains(&key.len())).filter(is_visible);
     let refuse = || {
         let error = format!("the Idempotency-Key is not usable, expected 1 to {MAX_KEY_BYTES} visible ASCII characters");
         ApiError::new(StatusCode::BAD_REQUEST, error)

@@ -41,7 +41,7 @@ pub async fn create_token(
         lifetime: wanted.expires_in_days.map(|days| DAY * days),
     };
     let (id, token) = api.ledger()?.create_token(&new).await?;
-    tracing::info!(token.id = %id, project = new.project, scope = new.scope.label(), "token made");
+    tracing::info!(made.id = %id, scope = new.scope.label(), project = new.project, token.id = caller.token.map(display), "token made");
     Ok((StatusCode::CREATED, Json(MadeToken { id, token })))
 }
 
@@ -56,7 +56,7 @@ pub async fn revoke_token(
     if !api.ledger()?.revoke_token(Some(&caller.project), id).await? {
         return Err(ApiError::new(StatusCode::NOT_FOUND, format!("there is no token {id}")));
     }
-    tracing::info!(token.id = %id, project = caller.project, "token revoked");
+    tracing::info!(revoked.id = %id, project = caller.project, token.id = caller.token.map(display), "token revoked");
     Ok(StatusCode::NO_CONTENT)
 }
 

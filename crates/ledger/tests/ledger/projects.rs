@@ -1,6 +1,6 @@
 //! Whose batches they are, what their requests may read, and how many of their jobs may wait.
 
-use ledger::{DEFAULT_PROJECT, LedgerError, NewBatch, ProjectChange, SubmittedBatch};
+use ledger::{DEFAULT_PROJECT, ErrorClass, Finalised, JobFailure, LedgerError, NewBatch, ProjectChange, SubmittedBatch};
 use request::{AllowList, Allowed};
 
 use crate::fixture::{Fixture, gpu, request};
@@ -99,6 +99,32 @@ async fn no_more_of_a_project_wait_than_may() {
         while fixture.claim().await.project != "one" {}
     }
     submit(&fixture, batch("d"), 2).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_tried_again_has_no_more_room_than_what_is_new() {
+    let fixture = Fixture::start().await;
+    let ledger = &fixture.ledger;
+    ledger.create_project("one", &list(&["s3://scans"]), 3).await.unwrap();
+    let batch = |key: &str| NewBatch { max_waiting_jobs: 3, name: None, ..of("one", key) };
+    let failed = submit(&fixture, batch("a"), 2).await.unwrap();
+    for _ in 0..2 {
+        let job = fixture.claim().await;
+        let failure = JobFailure { class: ErrorClass::Permanent, message: "a test's".into() };
+        assert_eq!(ledger.fail(&job.lease, &failure).await.unwrap(), Finalised::Accepted);
+    }
+    submit(&fixture, batch("b"), 2).await.unwrap();
+    let refused = ledger.retry_batch(failed.id, false).await.expect_err("4 would wait");
+    assert!(matches!(refused, LedgerError::TooManyWaiting { room: 1, limit: 3 }), "{refused}");
+    let jobs = ledger.jobs(failed.id, 0, 2).await.unwrap();
+    assert!(ledger.retry_job(jobs[0].id).await.unwrap(), "there is room for one");
+    let refused = ledger.retry_job(jobs[1].id).await.expect_err("and for no other");
+    assert!(matches!(refused, LedgerError::TooManyWaiting { room: 0, limit: 3 }), "{refused}");
+    assert_eq!(fixture.count("SELECT count(*) FROM jobs WHERE state = 'queued'").await, 3);
+    // Nor does a name or a key that was used make room for another content.
+    let larger = submit(&fixture, batch("a"), 3).await.expect_err("no room");
+    assert!(matches!(larger, LedgerError::TooManyWaiting { .. }), "{larger}");
+    assert!(!submit(&fixture, batch("a"), 2).await.unwrap().is_new);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,6 +13,8 @@ const PASSWORD: &str = "of-a-worker";
 async fn worker(fixture: &Fixture) -> (Ledger, PgPool) {
     fixture.execute("CREATE ROLE workers NOLOGIN").await;
     fixture.execute("CREATE ROLE \"gpu-a\" LOGIN PASSWORD 'of-a-worker' IN ROLE workers").await;
+    // As databases of old are.
+    fixture.execute("GRANT CREATE ON SCHEMA public TO PUBLIC").await;
     fixture.ledger.grant_worker("workers").await.unwrap();
     let url = format!("postgres://gpu-a:{PASSWORD}@{}/dotmask?sslmode=disable", fixture.postgres.address());
     (Ledger::connect(&url, 4).await.unwrap(), PgPool::connect(&url).await.unwrap())
@@ -72,6 +74,9 @@ async fn a_workers_login_does_nothing_else() {
         "UPDATE results SET seconds = 0",
         "DELETE FROM results",
         "UPDATE artifacts SET uri = 's3://x/y'",
+        "UPDATE attempts SET worker = 'somebody else'",
+        "UPDATE attempts SET login = 'somebody-else'",
+        "INSERT INTO attempts (job_id, epoch, attempt, worker, login) SELECT id, 1, 1, 'w', 'somebody-else' FROM jobs",
         "TRUNCATE attempts",
         "DELETE FROM outbox",
         "DROP TABLE jobs",
@@ -111,6 +116,8 @@ async fn a_login_that_was_shut_out_has_no_last_word_and_its_job_is_done_by_other
     assert_eq!(fixture.ledger.finalise(&job.lease, &result(&job)).await.unwrap(), Finalised::Accepted);
     let done = fixture.ledger.jobs(batch.id, 0, 1).await.unwrap().remove(0);
     assert_eq!((done.state, done.epoch), (JobState::Succeeded, 2));
+    let logins = "SELECT count(*) FROM attempts WHERE epoch = 1 AND login = 'gpu-a' OR epoch = 2 AND login = 'dotmask'";
+    assert_eq!(fixture.count(logins).await, 2, "who claimed it is known by the login, whatever the worker calls itself");
 }
 
 #[tokio::test]
