@@ -261,7 +261,8 @@ impl BatchWriter {
             .execute(&mut *transaction)
             .answer(doing)
             .await?;
-        let waiting = waiting_jobs(&mut transaction, &self.project, self.max_waiting_jobs).await?;
+        // With these jobs among them, which were not there when the others were counted.
+        let waiting = waiting_jobs(&mut transaction, &self.project, self.max_waiting_jobs.saturating_add(jobs)).await?;
         if waiting > self.max_waiting_jobs {
             let room = (self.max_waiting_jobs + jobs).saturating_sub(waiting);
             return Err(LedgerError::TooManyWaiting { room, limit: self.max_waiting_jobs });
