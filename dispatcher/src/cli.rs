@@ -1,22 +1,24 @@
 //! The command line and the environment, typed and checked whole before anything starts.
 #![expect(clippy::doc_markdown, reason = "these comments are the help's text, where a backtick would be shown as one")]
 
+mod administration;
 mod data_set;
+mod limits;
+mod servers;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, value_parser};
 use evaluation::datasets::Kind;
-use ledger::DEFAULT_MAX_WAITING_JOBS;
-use request::{Allowed, MAX_OBJECTS, MAX_POINTS};
-use reqwest::Url;
-use secrets::{Secret, SecretError, names_user};
 use telemetry::LogFormat;
-use tls::{Authorities, AuthoritiesError};
 use uuid::Uuid;
 
-pub use self::data_set::{DataArgs, DataSet};
-use crate::api::{Limits, is_name, types::TokenScope};
+pub use self::{
+    administration::{ProjectArgs, ProjectCommand, TokenArgs, TokenCommand},
+    data_set::{DataArgs, DataSet},
+    limits::LimitArgs,
+    servers::{PostgresArgs, RabbitMqArgs, ServerArgs},
+};
 
 /// Takes batches of segmentation requests, keeps the workers supplied, and tells how each job fares.
 ///
@@ -55,58 +57,6 @@ pub enum Command {
     Project(ProjectArgs),
     /// Make, list and revoke API tokens. Works on Postgres itself.
     Token(TokenArgs),
-}
-
-/// Where Postgres is.
-#[derive(Args)]
-pub struct PostgresArgs {
-    /// The file that holds postgres://user:password@host:port/database, in place of the variable that does, [env: DATABASE_URL]. No flag takes
-    /// the URL itself: arguments are visible to others.
-    #[arg(long, env = "DATABASE_URL_FILE", value_name = "FILE")]
-    database_url_file: Option<PathBuf>,
-    /// Whom to trust.
-    #[command(flatten)]
-    pub trust: TrustArgs,
-}
-
-impl PostgresArgs {
-    /// Where it is, how to log in, and how to know it.
-    pub fn server(&self) -> anyhow::Result<ledger::Server> {
-        let url = Secret::required("DATABASE_URL", self.database_url_file.as_deref())?;
-        Ok(ledger::Server::new(url.expose(), &self.trust.authorities()?)?)
-    }
-}
-
-/// Whom to trust.
-#[derive(Args)]
-pub struct TrustArgs {
-    /// The file with the certificates, in PEM, of authorities that are trusted beside the system's to say who a server is that is reached by
-    /// TLS.
-    #[arg(long, env = "DOTMASK_CA_FILE", value_name = "FILE")]
-    ca_file: Option<PathBuf>,
-}
-
-impl TrustArgs {
-    /// Whom to trust beside the system's authorities.
-    pub fn authorities(&self) -> Result<Authorities, AuthoritiesError> {
-        Authorities::read(self.ca_file.as_deref())
-    }
-}
-
-/// Where RabbitMQ is.
-#[derive(Args)]
-pub struct RabbitMqArgs {
-    /// The file that holds amqp://user:password@host:port/vhost, in place of the variable that does, [env: AMQP_URL].
-    #[arg(long, env = "AMQP_URL_FILE", value_name = "FILE")]
-    amqp_url_file: Option<PathBuf>,
-}
-
-impl RabbitMqArgs {
-    /// Where it is, how to log in, and how to know it.
-    pub fn server(&self, trust: &TrustArgs) -> anyhow::Result<broker::Server> {
-        let url = Secret::required("AMQP_URL", self.amqp_url_file.as_deref())?;
-        Ok(broker::Server::new(url.expose(), &trust.authorities()?)?)
-    }
 }
 
 /// `dispatcher migrate`.
@@ -194,72 +144,6 @@ pub enum BadSettings {
         /// Which URL.
         variable: &'static str,
     },
-}
-
-/// What a manifest may cost, whoever sends it.
-#[derive(Args)]
-#[expect(clippy::struct_field_names, reason = "the flags' names")]
-pub struct LimitArgs {
-    /// The largest manifest, in bytes. Larger ones hold one Postgres transaction open for longer.
-    #[arg(long, env = "DOTMASK_MAX_MANIFEST_BYTES", value_name = "BYTES", default_value_t = 2 << 30)]
-    max_manifest_bytes: u64,
-    /// The most lines of a manifest.
-    #[arg(long, env = "DOTMASK_MAX_MANIFEST_LINES", value_name = "LINES", default_value_t = 10_000_000, value_parser = value_parser!(u64).range(1..))]
-    max_manifest_lines: u64,
-    /// The most objects that a request may ask for, 1 to 64. Each costs all its fine-tuning steps.
-    #[arg(long, env = "DOTMASK_MAX_OBJECTS", value_name = "OBJECTS", default_value_t = MAX_OBJECTS, value_parser = up_to::<MAX_OBJECTS>)]
-    max_objects: usize,
-    /// The most points that an object may have, 1 to 1000.
-    #[arg(long, env = "DOTMASK_MAX_POINTS", value_name = "POINTS", default_value_t = MAX_POINTS, value_parser = up_to::<MAX_POINTS>)]
-    max_points: usize,
-}
-
-impl LimitArgs {
-    /// As the API takes them.
-    pub fn limits(&self) -> Limits {
-        Limits {
-            manifest_bytes: self.max_manifest_bytes,
-            manifest_lines: self.max_manifest_lines,
-            objects: self.max_objects,
-            points: self.max_points,
-        }
-    }
-}
-
-fn up_to<const MOST: usize>(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|number| (1..=MOST).contains(number));
-    number.ok_or_else(|| format!("expected 1 to {MOST}"))
-}
-
-/// Where the dispatcher's API is, and what lets us in.
-#[derive(Args)]
-pub struct ServerArgs {
-    /// URL of the dispatcher's API.
-    #[arg(long = "server", env = "DOTMASK_SERVER", value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = server_url)]
-    pub url: Url,
-    /// The file that holds the API token, in place of the variable that does, [env: DOTMASK_TOKEN]. A dispatcher that serves without tokens needs
-    /// neither.
-    #[arg(long, env = "DOTMASK_TOKEN_FILE", value_name = "FILE")]
-    token_file: Option<PathBuf>,
-    /// Whom to trust.
-    #[command(flatten)]
-    pub trust: TrustArgs,
-}
-
-impl ServerArgs {
-    /// What no single value shows to be wrong: the URL is shown in messages, and must hold no password.
-    pub fn check(&self) -> Result<(), BadSettings> {
-        if names_user(self.url.as_str()) {
-            Err(BadSettings::UserInUrl { variable: "DOTMASK_SERVER (or --server)" })
-        } else {
-            Ok(())
-        }
-    }
-
-    /// The API token, if there is one.
-    pub fn token(&self) -> Result<Option<Secret>, SecretError> {
-        Secret::optional("DOTMASK_TOKEN", self.token_file.as_deref())
-    }
 }
 
 /// `dispatcher submit`.
@@ -366,110 +250,12 @@ pub struct RetryArgs {
     pub quarantined: bool,
 }
 
-/// `dispatcher project`.
-#[derive(Args)]
-pub struct ProjectArgs {
-    /// Where Postgres is.
-    #[command(flatten)]
-    pub postgres: PostgresArgs,
-    /// What to do.
-    #[command(subcommand)]
-    pub command: ProjectCommand,
-}
-
-/// What to do with projects.
-#[derive(Subcommand)]
-pub enum ProjectCommand {
-    /// Make a project.
-    Create {
-        /// Its name: 1 to 40 lower-case letters, digits and hyphens, a letter first.
-        name: String,
-        /// What its requests may read: a folder (s3://bucket/folder/), a bucket (s3://bucket), or s3://* for all that the workers' credentials
-        /// open. May be given several times.
-        #[arg(long, value_name = "S3 FOLDER", required = true)]
-        read: Vec<Allowed>,
-        /// How many of its jobs may wait at a time.
-        #[arg(long, value_name = "JOBS", default_value_t = DEFAULT_MAX_WAITING_JOBS, value_parser = value_parser!(u64).range(1..=MOST_WAITING_JOBS))]
-        max_waiting_jobs: u64,
-    },
-    /// Change a project. What it may not read any more is refused to jobs that wait, too.
-    Change {
-        /// Its name.
-        name: String,
-        /// What its requests may read, in place of all that they may read now. May be given several times.
-        #[arg(long, value_name = "S3 FOLDER")]
-        read: Vec<Allowed>,
-        /// How many of its jobs may wait at a time.
-        #[arg(long, value_name = "JOBS", value_parser = value_parser!(u64).range(1..=MOST_WAITING_JOBS))]
-        max_waiting_jobs: Option<u64>,
-    },
-    /// List the projects.
-    List,
-}
-
-/// What Postgres can count to.
-const MOST_WAITING_JOBS: u64 = i64::MAX as u64;
-
-/// `dispatcher token`.
-#[derive(Args)]
-pub struct TokenArgs {
-    /// Where Postgres is.
-    #[command(flatten)]
-    pub postgres: PostgresArgs,
-    /// What to do.
-    #[command(subcommand)]
-    pub command: TokenCommand,
-}
-
-/// What to do with tokens.
-#[derive(Subcommand)]
-pub enum TokenCommand {
-    /// Make a token and print it. It is shown this once: only its hash is kept.
-    Create {
-        /// Whose batches it opens.
-        #[arg(long)]
-        project: String,
-        /// What it may do; each may all that those before it may.
-        #[arg(long)]
-        scope: TokenScope,
-        /// For people: whose it is, and where it is used.
-        #[arg(long, value_parser = token_name)]
-        name: String,
-        /// From how many days on it is refused; never if not given.
-        #[arg(long, value_name = "DAYS", value_parser = value_parser!(u32).range(1..=36_500))]
-        days: Option<u32>,
-    },
-    /// List tokens, those that are refused by now as well. Their text is kept nowhere.
-    List {
-        /// Of one project.
-        #[arg(long)]
-        project: Option<String>,
-    },
-    /// Have a token refused from now on.
-    Revoke {
-        /// Its id, as `dispatcher token list` has it.
-        id: Uuid,
-    },
-}
-
-fn token_name(text: &str) -> Result<String, String> {
-    if is_name(text) { Ok(text.into()) } else { Err("expected 1 to 200 characters and no control character".into()) }
-}
-
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
     if (0.1..=3_600.0).contains(&seconds) {
         Ok(Duration::from_secs_f64(seconds))
     } else {
         Err("expected 0.1 to 3600 seconds".into())
-    }
-}
-
-fn server_url(text: &str) -> Result<Url, String> {
-    let url: Url = text.parse().map_err(|error| format!("{error}; expected http://host:port"))?;
-    match url.scheme() {
-        "http" | "https" if url.has_host() => Ok(url),
-        _ => Err("expected http://host:port or https://host:port".into()),
     }
 }
 
