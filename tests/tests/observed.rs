@@ -151,7 +151,7 @@ struct Observed {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_query_of_every_board_and_rule_has_data_of_metrics_that_exist() -> anyhow::Result<()> {
-    let system = System::start().await?;
+    let mut system = System::start().await?;
     // A plan is to be the same whether or not Postgres has counted the few rows meanwhile, of which it then reads all.
     let mut owner = PgConnection::connect(&system.stack.postgres.url()).await?;
     for setting in ["ALTER SYSTEM SET autovacuum = off", "SELECT pg_reload_conf()"] {
@@ -164,6 +164,7 @@ async fn every_query_of_every_board_and_rule_has_data_of_metrics_that_exist() ->
     monitor.scrape(&exporter, &[("namespace", "gpu-operator")])?;
     monitor.scrape(system.dispatcher_metrics_address(), &[NAMESPACE])?;
     up(&system, &monitor, system.dispatcher_metrics_address()).await?;
+    with_an_outage(&mut system).await?;
 
     let failing = with_failures(&system, &mut monitor).await?;
     let [port] = free_ports();
@@ -183,6 +184,16 @@ async fn every_query_of_every_board_and_rule_has_data_of_metrics_that_exist() ->
 async fn up(system: &System, monitor: &Monitor, instance: &str) -> anyhow::Result<()> {
     let ready = format!("dotmask_ready{{instance={instance:?}}} == 1");
     system.until("Prometheus sees the program ready", async || Ok(!monitor.values(&ready).await?.is_empty())).await
+}
+
+/// The API cannot answer while Postgres is away.
+async fn with_an_outage(system: &mut System) -> anyhow::Result<()> {
+    system.stack.postgres.stop().await?;
+    // reqwest is built without a TLS provider of its own; one that is installed already will do.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let answer = reqwest::get(format!("http://{}/v1/pools", system.dispatcher_address())).await?;
+    ensure!(answer.status() == reqwest::StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
+    Ok(system.stack.postgres.restart().await?)
 }
 
 /// Quick workers answer as many images as the quality's rules ask for, while images take them down, fail, or are none.
