@@ -1,17 +1,14 @@
 //! `dispatcher project` and `dispatcher token`: who may use the API, told to Postgres itself.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
-use ledger::{Ledger, NewToken, Project, ProjectChange, TokenStatus};
+use ledger::{Ledger, Project, ProjectChange, TokenStatus};
 use request::{AllowList, Allowed};
 
 use crate::{
     Exit,
+    api::types::NewToken,
     cli::{PostgresArgs, ProjectArgs, ProjectCommand, TokenArgs, TokenCommand},
 };
-
-const DAY: Duration = Duration::from_hours(24);
 
 /// Makes, changes and lists projects.
 pub async fn projects(args: ProjectArgs) -> anyhow::Result<Exit> {
@@ -46,7 +43,7 @@ pub async fn tokens(args: TokenArgs) -> anyhow::Result<Exit> {
     let ledger = connect(&args.postgres).await?;
     match args.command {
         TokenCommand::Create { project, scope, name, days } => {
-            let token = NewToken { project, name, scope: scope.into(), lifetime: days.map(|days| DAY * days) };
+            let token = NewToken { name, scope, expires_in_days: days }.of(project);
             let (id, text) = ledger.create_token(&token).await?;
             println!("{text}");
             eprintln!("token {id} of the project {}; it is shown this once, keep it in a safe place", token.project);

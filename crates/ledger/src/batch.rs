@@ -1,15 +1,13 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::{DEFAULT_MAX_WAITING_JOBS, DEFAULT_PROJECT};
+use crate::DEFAULT_PROJECT;
 
 /// What is said once for all jobs of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewBatch {
     /// Whose it is.
     pub project: String,
-    /// How many jobs of the project may wait, these among them.
-    pub max_waiting_jobs: u64,
     /// The user's own name for it.
     pub name: Option<String>,
     /// The pool of every job that names none itself.
@@ -29,7 +27,6 @@ impl Default for NewBatch {
     fn default() -> Self {
         Self {
             project: DEFAULT_PROJECT.into(),
-            max_waiting_jobs: DEFAULT_MAX_WAITING_JOBS,
             name: None,
             pool: String::new(),
             priority: 0,

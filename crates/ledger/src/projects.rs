@@ -1,5 +1,6 @@
 use jiff::Timestamp;
 use request::{AllowList, Allowed};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{Ledger, LedgerError, Result, errors::Answer as _, pools::is_pool_name, time::Time};
@@ -109,4 +110,42 @@ fn stored(reads: &AllowList) -> Vec<String> {
 pub(crate) fn read_allow_list(stored: &[String]) -> Result<AllowList> {
     let entries = stored.iter().map(|entry| entry.parse()).collect::<std::result::Result<_, _>>();
     entries.map(AllowList::new).map_err(|source| LedgerError::AllowList { source })
+}
+
+/// How many more jobs of a project may wait.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    pub left: u64,
+    limit: u64,
+}
+
+impl Room {
+    /// Of a project, where `own` of its waiting jobs are not counted, which the transaction itself has brought. No more are counted than tell.
+    pub(crate) async fn of(connection: &mut PgConnection, project: &str, own: u64) -> Result<Self> {
+        let row = sqlx::query!(
+            r#"
+            SELECT max_waiting_jobs AS "limit!", (
+                SELECT count(*) FROM (
+                    SELECT FROM batches JOIN jobs ON jobs.batch_id = batches.id
+                    WHERE project = projects.name AND state = 'queued'
+                    -- One more than may, within what a bigint holds.
+                    LIMIT least(max_waiting_jobs, 9223372036854775807 - $2) + $2
+                ) AS first
+            ) AS "waiting!"
+            FROM projects
+            WHERE name = $1
+            "#,
+            project,
+            own.saturating_add(1).cast_signed()
+        );
+        let row = row.fetch_optional(connection).answer("count the jobs that wait").await?;
+        let row = row.ok_or_else(|| LedgerError::UnknownProject { name: project.chars().take(80).collect() })?;
+        let (limit, waiting) = (row.limit.cast_unsigned(), row.waiting.cast_unsigned());
+        Ok(Self { left: limit.saturating_add(own).saturating_sub(waiting), limit })
+    }
+
+    /// Refuses more jobs than there is room for.
+    pub(crate) fn check(self, jobs: u64) -> Result<()> {
+        if jobs > self.left { Err(LedgerError::TooManyWaiting { room: self.left, limit: self.limit }) } else { Ok(()) }
+    }
 }

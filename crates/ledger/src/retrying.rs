@@ -1,6 +1,6 @@
 use uuid::Uuid;
 
-use crate::{Ledger, LedgerError, Result, errors::Answer as _, submit::waiting_jobs};
+use crate::{Ledger, Result, errors::Answer as _, projects::Room};
 
 /// Jobs a statement: a batch of millions is retried in many, each well within its time.
 const CHUNK: i64 = 10_000;
@@ -11,17 +11,20 @@ impl Ledger {
     pub async fn retry_batch(&self, batch: Uuid, also_quarantined: bool) -> Result<u64> {
         let asked = sqlx::query!(
             r#"
-            SELECT project, max_waiting_jobs, (
+            SELECT project, (
                 SELECT count(*) FROM jobs WHERE batch_id = $1 AND (state = 'failed' OR $2 AND state = 'quarantined')
             ) AS "jobs!"
-            FROM batches JOIN projects ON projects.name = project
-            WHERE batches.id = $1
+            FROM batches
+            WHERE id = $1
             "#,
             batch,
             also_quarantined
         );
         let Some(asked) = asked.fetch_optional(&self.pool).answer("retry a batch").await? else { return Ok(0) };
-        self.check_room(&asked.project, asked.max_waiting_jobs, asked.jobs).await?;
+        // Commands that come together may each find the same room.
+        let mut connection = self.pool.acquire().answer("retry a batch").await?;
+        Room::of(&mut connection, &asked.project, 0).await?.check(asked.jobs.cast_unsigned())?;
+        drop(connection);
         let mut retried = 0;
         // Each job once: one that fails again meanwhile is not met a second time.
         let mut after_line = 0;
@@ -74,14 +77,15 @@ impl Ledger {
     /// failed or quarantined -> queued: one job, with no attempt counted, in turn with what waits now, with its token; false where it is
     /// in another state.
     pub async fn retry_job(&self, job: Uuid) -> Result<bool> {
-        let asked = sqlx::query!(
-            "SELECT project, max_waiting_jobs
-             FROM jobs JOIN batches ON batches.id = batch_id JOIN projects ON projects.name = project
+        let project = sqlx::query_scalar!(
+            "SELECT project FROM jobs JOIN batches ON batches.id = batch_id
              WHERE jobs.id = $1 AND state IN ('failed', 'quarantined')",
             job
         );
-        let Some(asked) = asked.fetch_optional(&self.pool).answer("retry a job").await? else { return Ok(false) };
-        self.check_room(&asked.project, asked.max_waiting_jobs, 1).await?;
+        let Some(project) = project.fetch_optional(&self.pool).answer("retry a job").await? else { return Ok(false) };
+        let mut connection = self.pool.acquire().answer("retry a job").await?;
+        Room::of(&mut connection, &project, 0).await?.check(1)?;
+        drop(connection);
         let pool = sqlx::query_scalar!(
             r#"
             WITH changed AS (
@@ -108,13 +112,5 @@ impl Ledger {
         .answer("retry a job")
         .await?;
         Ok(pool.is_some())
-    }
-
-    /// Refuses what would have more of the project wait than may. Commands that come together may each find the same room.
-    async fn check_room(&self, project: &str, max_waiting_jobs: i64, jobs: i64) -> Result<()> {
-        let mut connection = self.pool.acquire().answer("count the jobs that wait").await?;
-        let limit = max_waiting_jobs.cast_unsigned();
-        let room = limit.saturating_sub(waiting_jobs(&mut connection, project, limit).await?);
-        if jobs.cast_unsigned() > room { Err(LedgerError::TooManyWaiting { room, limit }) } else { Ok(()) }
     }
 }

@@ -2,13 +2,12 @@ use std::{collections::BTreeMap, mem};
 
 use request::SegmentationRequest;
 use sha2::{Digest as _, Sha256};
-use sqlx::PgConnection;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::{
     Ledger, LedgerError, MAX_ATTEMPTS, NewBatch, Result, SubmittedBatch, copy, errors::Answer as _, pools::is_pool_name,
-    upload::Upload,
+    projects::Room, upload::Upload,
 };
 
 /// How much is gathered before it is sent: the writer needs a few times this much memory, and one line more.
@@ -25,9 +24,8 @@ pub struct BatchWriter {
     sending: JoinSet<(Upload, Result<()>)>,
     id: Uuid,
     project: String,
-    max_waiting_jobs: u64,
     /// How many more jobs of the project may wait, as it was at the beginning.
-    room: u64,
+    room: Room,
     name: Option<String>,
     pool: String,
     priority: i16,
@@ -62,18 +60,18 @@ impl Ledger {
     /// Begins a batch in a transaction of its own. Nothing is visible before the commit; dropping the writer rolls back.
     pub async fn begin_batch(&self, batch: NewBatch) -> Result<BatchWriter> {
         let doing = "begin a batch";
-        let transaction = Some(Upload::begin(&self.pool).answer(doing).await?);
-        let NewBatch { project, max_waiting_jobs, name, pool, priority, idempotency_key, reuse, traceparent } = batch;
+        let mut transaction = Upload::begin(&self.pool).answer(doing).await?;
+        let NewBatch { project, name, pool, priority, idempotency_key, reuse, traceparent } = batch;
+        let room = Room::of(&mut transaction, &project, 0).await?;
         let mut content = Sha256::new();
         content.update(format!("priority {priority}, reuse {reuse}\n"));
         let mut writer = BatchWriter {
             ledger: self.clone(),
-            transaction,
+            transaction: Some(transaction),
             sending: JoinSet::new(),
             id: Uuid::now_v7(),
             project,
-            max_waiting_jobs,
-            room: u64::MAX,
+            room,
             // Postgres keeps no NUL in a text.
             name: name.map(|name| name.replace('\0', "")),
             pool,
@@ -86,10 +84,8 @@ impl Ledger {
         };
         // Refuses a pool that does not exist before the foreign key does, by name.
         writer.first_turn(&writer.pool.clone()).await?;
-        let (project, limit) = (writer.project.clone(), writer.max_waiting_jobs);
-        let waiting = waiting_jobs(writer.transaction().await?, &project, limit).await?;
         // Where it may be a batch that is there already, its content decides at the end whether anything is added.
-        writer.room = limit.saturating_sub(waiting).max(writer.jobs_of_earlier().await?);
+        writer.room.left = room.left.max(writer.jobs_of_earlier().await?);
         sqlx::query!(
             "INSERT INTO batches (id, project, name, pool, reuse, traceparent) VALUES ($1, $2, $3, $4, $5, $6)",
             writer.id,
@@ -190,20 +186,6 @@ async fn insert_jobs(transaction: &mut Upload, batch: Uuid, priority: i16, jobs:
     Ok(())
 }
 
-/// How many jobs of a project wait, those in their back-off included; of more than `at_most` only that they are more.
-pub(crate) async fn waiting_jobs(transaction: &mut PgConnection, project: &str, at_most: u64) -> Result<u64> {
-    let waiting = sqlx::query_scalar!(
-        r#"
-        SELECT count(*) AS "waiting!" FROM (
-            SELECT FROM batches JOIN jobs ON jobs.batch_id = batches.id WHERE project = $1 AND state = 'queued' LIMIT $2
-        ) AS first
-        "#,
-        project,
-        at_most.saturating_add(1).cast_signed()
-    );
-    Ok(waiting.fetch_one(&mut *transaction).answer("count the jobs that wait").await?.cast_unsigned())
-}
-
 impl BatchWriter {
     /// The id the batch will have.
     pub fn id(&self) -> Uuid {
@@ -216,9 +198,7 @@ impl BatchWriter {
         if request.id.as_ref().is_some_and(|id| id.contains('\0')) {
             return Err(unstorable("its id has a NUL character"));
         }
-        if line > self.room {
-            return Err(LedgerError::TooManyWaiting { room: self.room, limit: self.max_waiting_jobs });
-        }
+        self.room.check(line)?;
         let content = serde_json::to_string(&request).map_err(|error| unstorable(&error.to_string()))?;
         let pool = request.pool.as_ref().unwrap_or(&self.pool).clone();
         let turn = self.next_turn(&pool).await?;
@@ -261,12 +241,7 @@ impl BatchWriter {
             .execute(&mut *transaction)
             .answer(doing)
             .await?;
-        // With these jobs among them, which were not there when the others were counted.
-        let waiting = waiting_jobs(&mut transaction, &self.project, self.max_waiting_jobs.saturating_add(jobs)).await?;
-        if waiting > self.max_waiting_jobs {
-            let room = (self.max_waiting_jobs + jobs).saturating_sub(waiting);
-            return Err(LedgerError::TooManyWaiting { room, limit: self.max_waiting_jobs });
-        }
+        Room::of(&mut transaction, &self.project, jobs).await?.check(jobs)?;
         sqlx::query!("INSERT INTO outbox (pool, tokens) SELECT * FROM unnest($1::text[], $2::integer[])", &pools, &tokens)
             .execute(&mut *transaction)
             .answer(doing)

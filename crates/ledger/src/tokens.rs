@@ -74,8 +74,6 @@ pub struct Caller {
     pub project: String,
     /// What the project's requests may read.
     pub reads: AllowList,
-    /// How many of the project's jobs may wait at a time.
-    pub max_waiting_jobs: u64,
     /// What the caller may do.
     pub scope: Scope,
     /// The token; none where the caller was let in without one.
@@ -158,22 +156,22 @@ impl Ledger {
                 UPDATE tokens SET last_used_at = now() FROM good
                 WHERE tokens.id = good.id AND (good.last_used_at < now() - interval '1 minute' OR good.last_used_at IS NULL)
             )
-            SELECT id, project, scope AS "scope: Scope", reads, max_waiting_jobs
+            SELECT id, project, scope AS "scope: Scope", reads
             FROM good
             JOIN projects ON projects.name = project
             "#,
             sha256.as_slice()
         );
         let Some(row) = row.fetch_optional(&self.pool).answer("look up a token").await? else { return Ok(None) };
-        let (reads, max_waiting_jobs) = (read_allow_list(&row.reads)?, row.max_waiting_jobs.cast_unsigned());
-        Ok(Some(Caller { project: row.project, reads, max_waiting_jobs, scope: row.scope, token: Some(row.id) }))
+        let reads = read_allow_list(&row.reads)?;
+        Ok(Some(Caller { project: row.project, reads, scope: row.scope, token: Some(row.id) }))
     }
 
     /// A project's caller without a token, who may do all; none where there is no such project.
     pub async fn caller_without_token(&self, project: &str) -> Result<Option<Caller>> {
-        let row = sqlx::query!("SELECT reads, max_waiting_jobs FROM projects WHERE name = $1", project);
-        let Some(row) = row.fetch_optional(&self.pool).answer("look up a project").await? else { return Ok(None) };
-        let (reads, max_waiting_jobs) = (read_allow_list(&row.reads)?, row.max_waiting_jobs.cast_unsigned());
-        Ok(Some(Caller { project: project.into(), reads, max_waiting_jobs, scope: Scope::Admin, token: None }))
+        let reads = sqlx::query_scalar!("SELECT reads FROM projects WHERE name = $1", project);
+        let Some(reads) = reads.fetch_optional(&self.pool).answer("look up a project").await? else { return Ok(None) };
+        let reads = read_allow_list(&reads)?;
+        Ok(Some(Caller { project: project.into(), reads, scope: Scope::Admin, token: None }))
     }
 }

@@ -1,4 +1,4 @@
-//! The ledger's rows as the API shows them.
+//! The ledger's rows as the API shows them, and what the API takes as the ledger has it.
 
 use request::{EvaluationDots, SegmentationRequest, Task, View};
 
@@ -181,6 +181,33 @@ impl From<ledger::JobStatus> for types::Job {
             started_at: job.started_at,
             finished_at: job.finished_at,
             result,
+        }
+    }
+}
+
+impl From<ledger::TokenStatus> for types::Token {
+    fn from(token: ledger::TokenStatus) -> Self {
+        let ledger::TokenStatus { id, project: _, name, scope, created_at, expires_at, revoked_at, last_used_at } = token;
+        Self { id, name, scope: scope.into(), created_at, expires_at, revoked_at, last_used_at }
+    }
+}
+
+impl From<types::TokenScope> for ledger::Scope {
+    fn from(scope: types::TokenScope) -> Self {
+        match scope {
+            types::TokenScope::Read => Self::Read,
+            types::TokenScope::Submit => Self::Submit,
+            types::TokenScope::Admin => Self::Admin,
+        }
+    }
+}
+
+impl From<ledger::Scope> for types::TokenScope {
+    fn from(scope: ledger::Scope) -> Self {
+        match scope {
+            ledger::Scope::Read => Self::Read,
+            ledger::Scope::Submit => Self::Submit,
+            ledger::Scope::Admin => Self::Admin,
         }
     }
 }

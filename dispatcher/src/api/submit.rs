@@ -81,17 +81,8 @@ async fn receive(
 
     let BatchQuery { name, priority, reuse, .. } = query;
     let traceparent = telemetry::traceparent(&Span::current());
-    let Caller { project, reads, max_waiting_jobs, scope: _, token } = caller;
-    let batch = NewBatch {
-        project: project.clone(),
-        max_waiting_jobs,
-        name,
-        pool: pool.clone(),
-        priority,
-        idempotency_key,
-        reuse,
-        traceparent,
-    };
+    let Caller { project, reads, scope: _, token } = caller;
+    let batch = NewBatch { project: project.clone(), name, pool: pool.clone(), priority, idempotency_key, reuse, traceparent };
     let writer = ledger.begin_batch(batch).await?;
     let rules = Rules { pools, reads, limits: api.limits };
     let writer = Manifest::new(writer, rules).read(body).await.inspect_err(|_| api.metrics.record_refused())?;

@@ -1,18 +1,12 @@
-use std::time::Duration;
-
 use axum::{Extension, Json, extract::State, http::StatusCode};
-use ledger::{Caller, TokenStatus};
+use ledger::Caller;
 use uuid::Uuid;
 
 use super::{
     Api, ApiError, JsonBody, Path,
     submit::check_name,
-    types::{ErrorBody, MadeToken, NewToken, Tokens},
+    types::{ErrorBody, MAX_TOKEN_DAYS, MadeToken, NewToken, Tokens},
 };
-
-const DAY: Duration = Duration::from_hours(24);
-/// A hundred years; what is to have no end is made without one.
-const MAX_DAYS: u32 = 36_500;
 
 /// The tokens of your project, the newest first, those that are refused by now as well. Their text is kept nowhere.
 #[utoipa::path(get, path = "/v1/tokens", responses((status = 200, body = Tokens), (status = 503, body = ErrorBody)))]
@@ -31,15 +25,10 @@ pub async fn create_token(
     JsonBody(wanted): JsonBody<NewToken>,
 ) -> Result<(StatusCode, Json<MadeToken>), ApiError> {
     check_name(&wanted.name)?;
-    if wanted.expires_in_days.is_some_and(|days| !(1..=MAX_DAYS).contains(&days)) {
-        return Err(ApiError::new(StatusCode::BAD_REQUEST, format!("expires_in_days is not 1 to {MAX_DAYS}")));
+    if wanted.expires_in_days.is_some_and(|days| !(1..=MAX_TOKEN_DAYS).contains(&days)) {
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, format!("expires_in_days is not 1 to {MAX_TOKEN_DAYS}")));
     }
-    let new = ledger::NewToken {
-        project: caller.project,
-        name: wanted.name,
-        scope: wanted.scope.into(),
-        lifetime: wanted.expires_in_days.map(|days| DAY * days),
-    };
+    let new = wanted.of(caller.project);
     let (id, token) = api.ledger()?.create_token(&new).await?;
     tracing::info!(made.id = %id, scope = new.scope.label(), project = new.project, token.id = caller.token.map(display), "token made");
     Ok((StatusCode::CREATED, Json(MadeToken { id, token })))
@@ -58,11 +47,4 @@ pub async fn revoke_token(
     }
     tracing::info!(revoked.id = %id, project = caller.project, token.id = caller.token.map(display), "token revoked");
     Ok(StatusCode::NO_CONTENT)
-}
-
-impl From<TokenStatus> for super::types::Token {
-    fn from(token: TokenStatus) -> Self {
-        let TokenStatus { id, project: _, name, scope, created_at, expires_at, revoked_at, last_used_at } = token;
-        Self { id, name, scope: scope.into(), created_at, expires_at, revoked_at, last_used_at }
-    }
 }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 pub use self::jobs::{
     Artifact, Evaluation, Job, JobError, JobObject, JobResult, JobState, Jobs, Mask, Parameters, Score, ScoredJob, Scores,
 };
-pub use self::tokens::{MadeToken, NewToken, Token, TokenScope, Tokens};
+pub use self::tokens::{MAX_TOKEN_DAYS, MadeToken, NewToken, Token, TokenScope, Tokens};
 
 /// What is said of a batch beside its manifest.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, IntoParams)]

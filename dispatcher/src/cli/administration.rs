@@ -6,7 +6,10 @@ use request::Allowed;
 use uuid::Uuid;
 
 use super::PostgresArgs;
-use crate::api::{is_name, types::TokenScope};
+use crate::api::{
+    is_name,
+    types::{MAX_TOKEN_DAYS, TokenScope},
+};
 
 /// `dispatcher project`.
 #[derive(Args)]
@@ -78,7 +81,7 @@ pub enum TokenCommand {
         #[arg(long, value_parser = token_name)]
         name: String,
         /// From how many days on it is refused; never if not given.
-        #[arg(long, value_name = "DAYS", value_parser = value_parser!(u32).range(1..=36_500))]
+        #[arg(long, value_name = "DAYS", value_parser = value_parser!(u32).range(1..=i64::from(MAX_TOKEN_DAYS)))]
         days: Option<u32>,
     },
     /// List tokens, those that are refused by now as well. Their text is kept nowhere.

@@ -81,7 +81,7 @@ async fn no_more_of_a_project_wait_than_may() {
     let fixture = Fixture::start().await;
     let ledger = &fixture.ledger;
     ledger.create_project("one", &list(&["s3://scans"]), 5).await.unwrap();
-    let batch = |key: &str| NewBatch { max_waiting_jobs: 5, name: None, ..of("one", key) };
+    let batch = |key: &str| NewBatch { name: None, ..of("one", key) };
     submit(&fixture, batch("a"), 3).await.unwrap();
     // Others have room of their own.
     submit(&fixture, gpu(), 20).await.unwrap();
@@ -106,7 +106,7 @@ async fn what_is_tried_again_has_no_more_room_than_what_is_new() {
     let fixture = Fixture::start().await;
     let ledger = &fixture.ledger;
     ledger.create_project("one", &list(&["s3://scans"]), 3).await.unwrap();
-    let batch = |key: &str| NewBatch { max_waiting_jobs: 3, name: None, ..of("one", key) };
+    let batch = |key: &str| NewBatch { name: None, ..of("one", key) };
     let failed = submit(&fixture, batch("a"), 2).await.unwrap();
     for _ in 0..2 {
         let job = fixture.claim().await;
@@ -135,7 +135,7 @@ async fn of_batches_that_come_together_only_those_are_taken_that_there_is_room_f
     // All of them have begun, and have seen the room, before any is committed.
     let mut writers = Vec::new();
     for _ in 0..6 {
-        let batch = NewBatch { project: "one".into(), max_waiting_jobs: 10, ..gpu() };
+        let batch = NewBatch { project: "one".into(), ..gpu() };
         let mut writer = ledger.begin_batch(batch).await.unwrap();
         for line in 1..=4 {
             writer.push(line, &request(line)).await.unwrap();

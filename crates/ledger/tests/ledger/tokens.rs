@@ -28,7 +28,7 @@ async fn a_token_is_good_until_it_is_revoked_and_is_kept_nowhere() {
 
     let caller = ledger.authenticate(&text).await.unwrap().expect("let in");
     assert_eq!((caller.project.as_str(), caller.scope, caller.token), ("one", Scope::Submit, Some(id)));
-    assert_eq!((caller.reads, caller.max_waiting_jobs), (reads, 5));
+    assert_eq!(caller.reads, reads);
     for wrong in ["", "dotmask_", &text[..text.len() - 1], &text.to_uppercase(), &format!("{text} "), &id.to_string()] {
         assert_eq!(scope(ledger, wrong).await, None, "{wrong:?}");
     }

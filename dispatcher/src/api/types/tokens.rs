@@ -1,7 +1,12 @@
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
+
+/// From how many days on a token may be refused, at most: a hundred years. What is to have no end is made without.
+pub const MAX_TOKEN_DAYS: u32 = 36_500;
 
 /// What a token may do; each may all that those before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema, clap::ValueEnum)]
@@ -13,26 +18,6 @@ pub enum TokenScope {
     Submit,
     /// Make, list and revoke the project's tokens.
     Admin,
-}
-
-impl From<TokenScope> for ledger::Scope {
-    fn from(scope: TokenScope) -> Self {
-        match scope {
-            TokenScope::Read => Self::Read,
-            TokenScope::Submit => Self::Submit,
-            TokenScope::Admin => Self::Admin,
-        }
-    }
-}
-
-impl From<ledger::Scope> for TokenScope {
-    fn from(scope: ledger::Scope) -> Self {
-        match scope {
-            ledger::Scope::Read => Self::Read,
-            ledger::Scope::Submit => Self::Submit,
-            ledger::Scope::Admin => Self::Admin,
-        }
-    }
 }
 
 /// A token that is to be made.
@@ -48,6 +33,14 @@ pub struct NewToken {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 36500)]
     pub expires_in_days: Option<u32>,
+}
+
+impl NewToken {
+    /// The same, for a project.
+    pub fn of(self, project: String) -> ledger::NewToken {
+        let lifetime = self.expires_in_days.map(|days| Duration::from_hours(24) * days);
+        ledger::NewToken { project, name: self.name, scope: self.scope.into(), lifetime }
+    }
 }
 
 /// A token that was made.
